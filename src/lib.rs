@@ -1,0 +1,2 @@
+//! vit-onnx: an ONNX graph compiler and exporter for Vision Transformers.
+pub mod ir;
