@@ -1,0 +1,369 @@
+//! Sizes of axes: polynomials over named symbols with integer coefficients.
+//!
+//! A [`Dim`] is kept in one normal form (sorted monomials, no zero coefficients), so equality of
+//! dims is equality of values for every binding of the symbols and no solver is needed. The price:
+//! division is exact or refused.
+
+use smallvec::SmallVec;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Add, Mul, Sub};
+use std::sync::Arc;
+
+/// A named unknown size, such as `batch`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Symbol(Arc<str>);
+
+impl Symbol {
+    /// The symbol of this name: a letter followed by letters, digits and `_`.
+    pub fn new(name: &str) -> Option<Self> {
+        let mut c = name.chars();
+        let first = c.next().is_some_and(|c| c.is_ascii_alphabetic());
+        (first && c.all(|c| c.is_ascii_alphanumeric() || c == '_')).then(|| Self(name.into()))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Values of symbols, as they stand when a graph is run.
+pub type Bindings = BTreeMap<Symbol, i64>;
+
+/// A product of symbols, sorted, never empty.
+type Monomial = SmallVec<[Symbol; 2]>;
+
+/// The size of one axis, e.g. `196`, `batch`, `8*batch`, `h*w + 1`.
+///
+/// Arithmetic saturates: a size that does not fit `i64` becomes [`Dim::OVERFLOW`], which every
+/// type rule refuses, so absurd configurations end in an error instead of a wrapped number.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Dim {
+    /// Non-constant terms, highest degree first, then by name.
+    terms: Vec<(Monomial, i64)>,
+    constant: i64,
+}
+
+fn order(a: &Monomial, b: &Monomial) -> Ordering {
+    b.len().cmp(&a.len()).then_with(|| a.cmp(b))
+}
+
+impl Dim {
+    /// Stands for a size too large to count; never valid in a graph.
+    pub const OVERFLOW: Self = Self { terms: Vec::new(), constant: i64::MAX };
+
+    /// A known size.
+    pub const fn known(n: i64) -> Self {
+        Self { terms: Vec::new(), constant: n }
+    }
+
+    /// The size of a symbol.
+    pub fn symbol(s: Symbol) -> Self {
+        Self { terms: vec![(SmallVec::from_iter([s]), 1)], constant: 0 }
+    }
+
+    /// The number, when no symbol occurs.
+    pub fn value(&self) -> Option<i64> {
+        (self.terms.is_empty() && self.constant != i64::MAX).then_some(self.constant)
+    }
+
+    /// The number as an index type, when known and not negative.
+    pub fn size(&self) -> Option<usize> {
+        self.value().and_then(|v| usize::try_from(v).ok())
+    }
+
+    /// True for the number `n`.
+    pub fn is(&self, n: i64) -> bool {
+        self.value() == Some(n)
+    }
+
+    /// False for [`Dim::OVERFLOW`] and negative numbers.
+    pub fn is_valid(&self) -> bool {
+        self.constant != i64::MAX && (!self.terms.is_empty() || self.constant >= 0)
+    }
+
+    /// The symbol, when the dim is nothing else.
+    pub fn as_symbol(&self) -> Option<&Symbol> {
+        match self.terms.as_slice() {
+            [(m, 1)] if m.len() == 1 && self.constant == 0 => m.first(),
+            _ => None,
+        }
+    }
+
+    /// Every symbol that occurs, in order of first appearance.
+    pub fn symbols(&self) -> impl Iterator<Item = &Symbol> {
+        self.terms.iter().flat_map(|(m, _)| m.iter())
+    }
+
+    /// The non-constant terms as `(symbols, coefficient)`, then the constant.
+    pub fn parts(&self) -> (impl Iterator<Item = (&[Symbol], i64)>, i64) {
+        (self.terms.iter().map(|(m, c)| (m.as_slice(), *c)), self.constant)
+    }
+
+    /// The size under `env`; `None` when a symbol is unbound or the result does not fit.
+    pub fn eval(&self, env: &Bindings) -> Option<i64> {
+        if self.constant == i64::MAX {
+            return None;
+        }
+        self.terms.iter().try_fold(self.constant, |sum, (m, c)| {
+            let p = m.iter().try_fold(*c, |p, s| p.checked_mul(*env.get(s)?))?;
+            sum.checked_add(p)
+        })
+    }
+
+    /// Finds the value of the one symbol of this dim that makes it equal `n`:
+    /// `16*h` at 224 binds `h = 14`. `None` when there is not exactly one linear unknown or it does not divide.
+    pub fn solve(&self, n: i64) -> Option<(Symbol, i64)> {
+        let [(m, c)] = self.terms.as_slice() else { return None };
+        let [s] = m.as_slice() else { return None };
+        let rest = n.checked_sub(self.constant)?;
+        (rest % c == 0 && rest / c >= 0).then(|| (s.clone(), rest / c))
+    }
+
+    fn build(mut terms: Vec<(Monomial, i128)>, constant: i128) -> Self {
+        terms.sort_by(|a, b| order(&a.0, &b.0));
+        let mut merged: Vec<(Monomial, i128)> = Vec::with_capacity(terms.len());
+        for (m, c) in terms {
+            match merged.last_mut() {
+                Some(last) if last.0 == m => last.1 += c,
+                _ => merged.push((m, c)),
+            }
+        }
+        merged.retain(|(_, c)| *c != 0);
+        let mut out = Vec::with_capacity(merged.len());
+        for (m, c) in merged {
+            match i64::try_from(c) {
+                Ok(c) => out.push((m, c)),
+                Err(_) => return Self::OVERFLOW,
+            }
+        }
+        match i64::try_from(constant) {
+            Ok(constant) if constant != i64::MAX => Self { terms: out, constant },
+            _ => Self::OVERFLOW,
+        }
+    }
+
+    fn wide(&self) -> impl Iterator<Item = (Monomial, i128)> + '_ {
+        self.terms.iter().map(|(m, c)| (m.clone(), i128::from(*c)))
+    }
+
+    /// The quotient by `by` when it is exact for every binding and `by` is a single term.
+    pub fn exact_div(&self, by: &Self) -> Option<Self> {
+        if !self.is_valid() || !by.is_valid() {
+            return None;
+        }
+        if self == by && !by.is(0) {
+            return Some(Self::known(1));
+        }
+        let (divisor, coefficient): (&[Symbol], i64) = match by.terms.as_slice() {
+            [] if by.constant != 0 => (&[], by.constant),
+            [(m, c)] if by.constant == 0 => (m, *c),
+            _ => return None,
+        };
+        let mut terms = Vec::new();
+        let mut constant = 0i128;
+        if self.constant != 0 {
+            if !divisor.is_empty() || self.constant % coefficient != 0 {
+                return None;
+            }
+            constant = i128::from(self.constant / coefficient);
+        }
+        for (m, c) in &self.terms {
+            let mut rest = m.clone();
+            for s in divisor {
+                let at = rest.iter().position(|x| x == s)?;
+                rest.remove(at);
+            }
+            if c % coefficient != 0 {
+                return None;
+            }
+            if rest.is_empty() {
+                constant += i128::from(c / coefficient);
+            } else {
+                terms.push((rest, i128::from(c / coefficient)));
+            }
+        }
+        Some(Self::build(terms, constant))
+    }
+
+    /// `floor(self / by)` when it is the same polynomial for every binding.
+    pub fn floor_div(&self, by: i64) -> Option<Self> {
+        if by <= 0 || !self.is_valid() && self.constant == i64::MAX || self.terms.iter().any(|(_, c)| c % by != 0) {
+            return None;
+        }
+        let terms = self.wide().map(|(m, c)| (m, c / i128::from(by))).collect();
+        Some(Self::build(terms, i128::from(self.constant.div_euclid(by))))
+    }
+}
+
+impl From<i64> for Dim {
+    fn from(n: i64) -> Self {
+        Self::known(n)
+    }
+}
+impl From<i32> for Dim {
+    fn from(n: i32) -> Self {
+        Self::known(i64::from(n))
+    }
+}
+impl From<usize> for Dim {
+    fn from(n: usize) -> Self {
+        i64::try_from(n).map_or(Self::OVERFLOW, Self::known)
+    }
+}
+impl From<&Dim> for Dim {
+    fn from(d: &Dim) -> Self {
+        d.clone()
+    }
+}
+
+impl<D: Into<Dim>> Add<D> for &Dim {
+    type Output = Dim;
+    fn add(self, rhs: D) -> Dim {
+        let rhs = rhs.into();
+        if self.constant == i64::MAX || rhs.constant == i64::MAX {
+            return Dim::OVERFLOW;
+        }
+        if self.terms.is_empty() && rhs.terms.is_empty() {
+            return self.constant.checked_add(rhs.constant).map_or(Dim::OVERFLOW, Dim::known);
+        }
+        Dim::build(self.wide().chain(rhs.wide()).collect(), i128::from(self.constant) + i128::from(rhs.constant))
+    }
+}
+
+impl<D: Into<Dim>> Sub<D> for &Dim {
+    type Output = Dim;
+    fn sub(self, rhs: D) -> Dim {
+        self + &rhs.into() * -1
+    }
+}
+
+impl<D: Into<Dim>> Mul<D> for &Dim {
+    type Output = Dim;
+    fn mul(self, rhs: D) -> Dim {
+        let rhs = rhs.into();
+        if self.constant == i64::MAX || rhs.constant == i64::MAX {
+            return Dim::OVERFLOW;
+        }
+        if self.terms.is_empty() && rhs.terms.is_empty() {
+            return self.constant.checked_mul(rhs.constant).map_or(Dim::OVERFLOW, Dim::known);
+        }
+        let side = |d: &Dim| -> Vec<(Monomial, i128)> {
+            d.wide().chain((d.constant != 0).then(|| (Monomial::new(), i128::from(d.constant)))).collect()
+        };
+        let mut terms = Vec::new();
+        let mut constant = 0i128;
+        for (a, c) in side(self) {
+            for (b, d) in side(&rhs) {
+                let Some(p) = c.checked_mul(d) else { return Dim::OVERFLOW };
+                let mut m: Monomial = a.iter().chain(&b).cloned().collect();
+                m.sort();
+                if m.is_empty() { constant += p } else { terms.push((m, p)) }
+            }
+        }
+        Dim::build(terms, constant)
+    }
+}
+
+macro_rules! by_value {
+    ($($tr:ident $f:ident;)*) => {$(
+        impl<D: Into<Dim>> $tr<D> for Dim {
+            type Output = Dim;
+            fn $f(self, rhs: D) -> Dim { (&self).$f(rhs) }
+        }
+    )*};
+}
+by_value! { Add add; Sub sub; Mul mul; }
+
+/// Product of all dims (1 for none).
+impl<'a> std::iter::Product<&'a Dim> for Dim {
+    fn product<I: Iterator<Item = &'a Dim>>(iter: I) -> Self {
+        iter.fold(Self::known(1), |p, d| &p * d)
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.constant == i64::MAX {
+            return f.write_str("overflow");
+        }
+        for (i, (m, c)) in self.terms.iter().enumerate() {
+            let (sign, c) = if *c < 0 { ("-", c.unsigned_abs()) } else { ("+", c.unsigned_abs()) };
+            match (i, sign) {
+                (0, "-") => f.write_str("-")?,
+                (0, _) => {}
+                _ => write!(f, " {sign} ")?,
+            }
+            if c != 1 {
+                write!(f, "{c}*")?;
+            }
+            for (j, s) in m.iter().enumerate() {
+                write!(f, "{}{s}", if j == 0 { "" } else { "*" })?;
+            }
+        }
+        match (self.terms.is_empty(), self.constant) {
+            (true, c) => write!(f, "{c}"),
+            (false, 0) => Ok(()),
+            (false, c) => write!(f, " {} {}", if c < 0 { "-" } else { "+" }, c.unsigned_abs()),
+        }
+    }
+}
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(name: &str) -> Dim {
+        Dim::symbol(Symbol::new(name).expect("a name"))
+    }
+
+    #[test]
+    fn one_normal_form() {
+        let (h, w) = (s("h"), s("w"));
+        assert_eq!((&h + 1) * (&w + 1), &h * &w + &w + &h + 1);
+        assert_eq!(&h * &w - &w * &h, Dim::known(0));
+        assert_eq!((&h * &w * 2 + 1).to_string(), "2*h*w + 1");
+        assert_eq!((Dim::known(3) - &h).to_string(), "-h + 3");
+    }
+
+    #[test]
+    fn division_is_exact_or_refused() {
+        let (b, h) = (s("b"), s("h"));
+        assert_eq!((&b * &h * 48).exact_div(&(&h * 16)), Some(&b * 3));
+        assert_eq!((&b * 48 + 1).exact_div(&Dim::known(16)), None);
+        assert_eq!((&b * 48).exact_div(&(&b + 1)), None);
+        assert_eq!((&b + 1).exact_div(&(&b + 1)), Some(Dim::known(1)));
+        assert_eq!((&h * 16 - 1).floor_div(4), Some(&h * 4 - 1));
+        assert_eq!(h.floor_div(2), None);
+    }
+
+    #[test]
+    fn overflow_is_sticky_and_invalid() {
+        let big = Dim::known(i64::MAX / 2);
+        assert!(!(&big * 4).is_valid());
+        assert!(!(&(&big * 4) - &big).is_valid());
+        assert_eq!((&big * 4).value(), None);
+    }
+
+    #[test]
+    fn symbols_are_solved_from_sizes() {
+        let h = Symbol::new("h").expect("a name");
+        assert_eq!((s("h") * 16).solve(224), Some((h.clone(), 14)));
+        assert_eq!((s("h") * 16).solve(225), None);
+        assert_eq!((s("h") * s("w")).solve(4), None);
+        assert_eq!((s("h") * 2 + 1).eval(&Bindings::from([(h, 3)])), Some(7));
+    }
+}

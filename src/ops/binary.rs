@@ -1,0 +1,168 @@
+//! Elementwise functions of two operands with numpy broadcasting: a table.
+
+use super::check::{broadcast, fail, operands, same_dtype};
+use super::{
+    AttrValue, Attrs, EvalError, Exactness, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds,
+};
+use crate::build::T;
+use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
+use ndarray::{IxDyn, Zip};
+
+kinds! {
+    /// The function.
+    pub enum BinaryKind {
+        /// a + b
+        Add = "add",
+        /// a − b
+        Sub = "sub",
+        /// a · b
+        Mul = "mul",
+        /// a / b (integers: truncated)
+        Div = "div",
+        /// The larger.
+        Max = "max",
+        /// The smaller.
+        Min = "min",
+        /// aᵇ, floats only.
+        Pow = "pow",
+    }
+}
+
+/// `y = kind(a, b)` elementwise; shapes broadcast by numpy's rules, element types agree and are numeric.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Binary {
+    /// The function.
+    pub kind: BinaryKind,
+}
+
+impl BinaryKind {
+    fn gradient<'g>(self, g: T<'g>, a: T<'g>, b: T<'g>, y: T<'g>) -> (T<'g>, T<'g>) {
+        match self {
+            Self::Add => (g, g),
+            Self::Sub => (g, -g),
+            Self::Mul => (g * b, g * a),
+            Self::Div => (g / b, -(g * y / b)),
+            // Where both are equal the whole cotangent goes to the second operand.
+            Self::Max => {
+                let first = a.greater(b);
+                (first.select(g, g.zeros_like()), first.select(g.zeros_like(), g))
+            }
+            Self::Min => {
+                let first = b.greater(a);
+                (first.select(g, g.zeros_like()), first.select(g.zeros_like(), g))
+            }
+            Self::Pow => (g * b * a.pow(b - 1.0), g * y * a.log()),
+        }
+    }
+
+    const fn onnx(self) -> &'static str {
+        match self {
+            Self::Add => "Add",
+            Self::Sub => "Sub",
+            Self::Mul => "Mul",
+            Self::Div => "Div",
+            Self::Max => "Max",
+            Self::Min => "Min",
+            Self::Pow => "Pow",
+        }
+    }
+}
+
+/// `f(a, b)` with broadcasting. Types were checked, so the broadcast exists.
+pub(super) fn zip<A: Element, B: Element, R: Element>(a: &Array<A>, b: &Array<B>, f: impl Fn(A, B) -> R) -> Tensor {
+    let rank = a.ndim().max(b.ndim());
+    let dim = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
+    let shape: Vec<usize> = (0..rank)
+        .map(|i| match (dim(a.shape(), i), dim(b.shape(), i)) {
+            (1, d) => d,
+            (d, _) => d,
+        })
+        .collect();
+    let a = a.broadcast(IxDyn(&shape)).expect("shapes were checked to broadcast");
+    let b = b.broadcast(IxDyn(&shape)).expect("shapes were checked to broadcast");
+    R::wrap(Zip::from(&a).and(&b).map_collect(|&x, &y| f(x, y)).into_shared())
+}
+
+impl Mnemonic for Binary {
+    fn mnemonic(&self) -> &'static str {
+        self.kind.text()
+    }
+    fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
+        Vec::new()
+    }
+    fn parse(name: &str, _: &mut Attrs) -> Option<Result<Self, String>> {
+        BinaryKind::from_text(name).map(|kind| Ok(Self { kind }))
+    }
+}
+
+impl OpDef for Binary {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [a, b] = operands(x)?;
+        same_dtype(a, b)?;
+        if a.dtype == DType::Bool || (self.kind == BinaryKind::Pow && !a.dtype.is_float()) {
+            return fail(format!("takes numbers, found {a}"));
+        }
+        Ok(vec![TensorType { dtype: a.dtype, shape: broadcast(a, b)? }])
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        macro_rules! float {
+            ($a:expr, $b:expr) => {
+                match self.kind {
+                    BinaryKind::Add => zip($a, $b, |x, y| x + y),
+                    BinaryKind::Sub => zip($a, $b, |x, y| x - y),
+                    BinaryKind::Mul => zip($a, $b, |x, y| x * y),
+                    BinaryKind::Div => zip($a, $b, |x, y| x / y),
+                    BinaryKind::Max => zip($a, $b, |x, y| if x > y { x } else { y }),
+                    BinaryKind::Min => zip($a, $b, |x, y| if x < y { x } else { y }),
+                    BinaryKind::Pow => zip($a, $b, |x, y| x.powf(y)),
+                }
+            };
+        }
+        Ok(vec![match (&x[0], &x[1]) {
+            (Tensor::F32(a), Tensor::F32(b)) => float!(a, b),
+            (Tensor::F64(a), Tensor::F64(b)) => float!(a, b),
+            (Tensor::I64(a), Tensor::I64(b)) => {
+                if self.kind == BinaryKind::Div && b.iter().any(|&d| d == 0) {
+                    return Err(EvalError("integer division by zero".into()));
+                }
+                match self.kind {
+                    BinaryKind::Add => zip(a, b, i64::wrapping_add),
+                    BinaryKind::Sub => zip(a, b, i64::wrapping_sub),
+                    BinaryKind::Mul => zip(a, b, i64::wrapping_mul),
+                    BinaryKind::Div => zip(a, b, i64::wrapping_div),
+                    BinaryKind::Max => zip(a, b, i64::max),
+                    BinaryKind::Min => zip(a, b, i64::min),
+                    BinaryKind::Pow => return Err(EvalError("pow of integers".into())),
+                }
+            }
+            _ => return Err(EvalError("operands of different element types".into())),
+        }])
+    }
+    fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
+        let (a, b) = self.kind.gradient(v.grad(0), v.x[0], v.x[1], v.y[0]);
+        Grad::To(vec![Some(a), Some(b)])
+    }
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.node(self.kind.onnx()).done()
+    }
+    fn traits(&self) -> Traits {
+        let commutative = matches!(self.kind, BinaryKind::Add | BinaryKind::Mul | BinaryKind::Max | BinaryKind::Min);
+        let exactness = if self.kind == BinaryKind::Pow { Exactness::Rounding } else { Exactness::Exact };
+        Traits { commutative, exactness }
+    }
+    fn flops(&self, _: &[&TensorType], y: &[&TensorType]) -> Dim {
+        y[0].shape.elements()
+    }
+    fn samples() -> Vec<Sample> {
+        let mut all: Vec<Sample> = BinaryKind::ALL
+            .iter()
+            .map(|&kind| {
+                let s = Sample::new(Self { kind }, [&[2, 3], &[2, 3]]);
+                if matches!(kind, BinaryKind::Div | BinaryKind::Pow) { s.range(0.4, 2.0) } else { s }
+            })
+            .collect();
+        all.push(Sample::new(Self { kind: BinaryKind::Add }, [&[2, 1, 3], &[4, 1]]));
+        all.push(Sample::new(Self { kind: BinaryKind::Mul }, [&[], &[2, 3]]));
+        all
+    }
+}

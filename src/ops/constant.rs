@@ -1,0 +1,52 @@
+//! A tensor known when the graph is built.
+
+use super::check::operands;
+use super::{EvalError, Grad, OnnxAttr, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use crate::ir::{Bindings, Literal, Shape, Tensor, TensorType, TypeError};
+
+op! {
+    /// A tensor known when the graph is built.
+    pub struct Const = "const" {
+        /// The tensor.
+        pub value: Literal,
+    }
+}
+
+impl Const {
+    /// A constant of this value.
+    pub fn new(t: Tensor) -> Self {
+        Self { value: Literal::new(t) }
+    }
+}
+
+impl OpDef for Const {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [] = operands(x)?;
+        let t = self.value.tensor();
+        Ok(vec![TensorType { dtype: t.dtype(), shape: Shape::from(t.shape()) }])
+    }
+    fn eval(&self, _: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![self.value.tensor().clone()])
+    }
+    fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
+        Grad::To(Vec::new())
+    }
+    /// The emitter writes constants as initializers; this is the spelling for those who want a node.
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.node("Constant").attr("value", OnnxAttr::Tensor(self.value.tensor().clone())).done()
+    }
+    fn traits(&self) -> Traits {
+        Traits::EXACT
+    }
+    fn samples() -> Vec<Sample> {
+        [
+            Tensor::scalar(0.5f32),
+            Tensor::new(&[2, 3], vec![1.0f32, -2.0, 3.5, f32::MIN_POSITIVE, 1e30, -0.0]),
+            Tensor::new(&[2], vec![-1i64, 7]),
+            Tensor::new(&[2], vec![true, false]),
+        ]
+        .into_iter()
+        .map(|t| Sample::new(Self::new(t), []))
+        .collect()
+    }
+}

@@ -1,0 +1,97 @@
+//! Batched matrix product.
+
+use super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
+use super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use crate::ir::{Array, Bindings, Dim, Element, Shape, Tensor, TensorType, TypeError};
+use ndarray::{Array3, Ix2, IxDyn, LinalgScalar, linalg::general_mat_mul};
+
+op! {
+    /// `y[…, i, j] = Σₖ a[…, i, k] · b[…, k, j]`, leading axes broadcast; both operands have at least two axes.
+    pub struct MatMul = "matmul" {}
+}
+
+fn batch(t: &TensorType) -> Shape {
+    Shape::from(&t.shape[..t.rank() - 2])
+}
+
+/// One product per batch entry; a right operand without batch is multiplied once by all rows.
+fn product<A: Element + LinalgScalar>(a: &Array<A>, b: &Array<A>) -> Array<A> {
+    let (ra, rb) = (a.ndim(), b.ndim());
+    let (m, k, n) = (a.shape()[ra - 2], a.shape()[ra - 1], b.shape()[rb - 1]);
+    if rb == 2 {
+        let rows = a.len() / k.max(1);
+        let rows = if k == 0 { a.shape()[..ra - 1].iter().product() } else { rows };
+        let left = a.to_shape((rows, k)).expect("a reshape keeps the element count");
+        let right = b.view().into_dimensionality::<Ix2>().expect("rank 2");
+        let mut shape = a.shape().to_vec();
+        shape[ra - 1] = n;
+        return left.dot(&right).into_dyn().into_shape_with_order(shape).expect("rows × n elements").into_shared();
+    }
+    let rank = ra.max(rb);
+    let lead = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
+    let mut shape: Vec<usize> = (0..rank - 2).map(|i| lead(a.shape(), i).max(lead(b.shape(), i))).collect();
+    if (0..rank - 2).any(|i| lead(a.shape(), i) == 0 || lead(b.shape(), i) == 0) {
+        shape.iter_mut().enumerate().for_each(|(i, d)| *d = lead(a.shape(), i).min(lead(b.shape(), i)));
+    }
+    let count: usize = shape.iter().product();
+    let expand = |x: &Array<A>, r: usize, c: usize| {
+        let to: Vec<usize> = shape.iter().copied().chain([r, c]).collect();
+        let x = x.broadcast(IxDyn(&to)).expect("shapes were checked to broadcast");
+        x.to_shape((count, r, c)).expect("a reshape keeps the element count").into_owned()
+    };
+    let (left, right) = (expand(a, m, k), expand(b, k, n));
+    let mut out = Array3::<A>::from_elem((count, m, n), A::zero());
+    for i in 0..count {
+        let mut slot = out.index_axis_mut(ndarray::Axis(0), i);
+        let (l, r) = (left.index_axis(ndarray::Axis(0), i), right.index_axis(ndarray::Axis(0), i));
+        general_mat_mul(A::one(), &l, &r, A::zero(), &mut slot);
+    }
+    shape.extend([m, n]);
+    out.into_dyn().into_shape_with_order(shape).expect("count × m × n elements").into_shared()
+}
+
+impl OpDef for MatMul {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [a, b] = operands(x)?;
+        float(a)?;
+        same_dtype(a, b)?;
+        rank_at_least(a, 2)?;
+        rank_at_least(b, 2)?;
+        let (ra, rb) = (a.rank(), b.rank());
+        equal(&format!("inner sizes of {a} and {b}"), &a.shape[ra - 1], &b.shape[rb - 2])?;
+        let Some(mut shape) = batch(a).broadcast(&batch(b)) else {
+            return fail(format!("batch axes do not broadcast: {a} and {b}"));
+        };
+        shape.0.extend([a.shape[ra - 2].clone(), b.shape[rb - 1].clone()]);
+        Ok(vec![TensorType { dtype: a.dtype, shape }])
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![match (&x[0], &x[1]) {
+            (Tensor::F32(a), Tensor::F32(b)) => Tensor::F32(product(a, b)),
+            (Tensor::F64(a), Tensor::F64(b)) => Tensor::F64(product(a, b)),
+            _ => return Err(EvalError("matmul of other than two float tensors of one type".into())),
+        }])
+    }
+    /// The autodiff driver sums the cotangents over broadcast batch axes.
+    fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
+        let g = v.grad(0);
+        Grad::To(vec![Some(g.matmul(v.x[1].t())), Some(v.x[0].t().matmul(g))])
+    }
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.node("MatMul").done()
+    }
+    fn traits(&self) -> Traits {
+        Traits::ROUNDING
+    }
+    fn flops(&self, x: &[&TensorType], y: &[&TensorType]) -> Dim {
+        x[0].shape.last().map_or(Dim::known(0), |k| y[0].shape.elements() * k * 2)
+    }
+    fn samples() -> Vec<Sample> {
+        vec![
+            Sample::new(Self {}, [&[3, 4], &[4, 2]]),
+            Sample::new(Self {}, [&[2, 3, 4], &[4, 2]]),
+            Sample::new(Self {}, [&[2, 1, 3, 4], &[3, 4, 2]]),
+            Sample::new(Self {}, [&[3, 4], &[2, 4, 2]]),
+        ]
+    }
+}

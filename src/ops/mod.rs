@@ -1,0 +1,256 @@
+//! Every fact about every op, one file per family.
+//!
+//! [`ops!`] below is the only list of ops. An op implements [`OpDef`] in its own file: its type
+//! rule, its value, its gradient, its ONNX spelling, its traits and sample instances. None of these
+//! has a default, so a missing decision does not compile. What depends on neighbours, target or
+//! budget is not a fact about an op and lives in passes.
+//!
+//! *Primitives* decide everything themselves. *Composites* (module [`composite`]) are a formula in
+//! the vocabulary of primitives; type, value and gradient follow from it.
+//!
+//! Gradients and definitions are written with the authoring handle [`T`], so `ops` and `build` know
+//! each other; neither knows files, protobuf or runtimes.
+
+mod attributes;
+pub mod check;
+mod spell;
+
+mod binary;
+mod constant;
+mod matmul;
+mod unary;
+
+pub use attributes::{Attr, AttrValue, Attrs};
+pub(crate) use attributes::{kinds, op};
+pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
+
+use crate::build::T;
+use crate::ir::{self, Bindings, Dim, Operator, Stage, Tensor, TensorType, TypeError};
+use std::fmt::Debug;
+
+/// A graph of [`Op`]s.
+pub type Graph = ir::Graph<Op>;
+/// A node of a [`Graph`].
+pub type Node = ir::Node<Op>;
+
+/// Why an op could not be evaluated: only ever bad index values or unbound symbols, since types are checked before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EvalError(pub String);
+
+/// How results may differ between engines that compute the same op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exactness {
+    /// Bit for bit.
+    Exact,
+    /// Up to rounding; sums may be taken in another order.
+    Rounding,
+    /// Random in training.
+    Random,
+}
+
+/// Facts that passes ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// The operands may be swapped.
+    pub commutative: bool,
+    /// How engines may differ.
+    pub exactness: Exactness,
+}
+
+impl Traits {
+    /// Data movement and integer arithmetic.
+    pub const EXACT: Self = Self { commutative: false, exactness: Exactness::Exact };
+    /// Floating-point arithmetic.
+    pub const ROUNDING: Self = Self { commutative: false, exactness: Exactness::Rounding };
+}
+
+/// What a gradient rule is given: operands, results, and for each result its cotangent if one flows.
+#[derive(Clone, Copy, Debug)]
+pub struct Vjp<'g, 'a> {
+    /// Operands.
+    pub x: &'a [T<'g>],
+    /// Results.
+    pub y: &'a [T<'g>],
+    /// Cotangents of the results.
+    pub g: &'a [Option<T<'g>>],
+}
+
+impl<'g> Vjp<'g, '_> {
+    /// The cotangent of result `i`; zeros when none flows.
+    pub fn grad(&self, i: usize) -> T<'g> {
+        self.g[i].unwrap_or_else(|| self.y[i].zeros_like())
+    }
+}
+
+/// How cotangents flow through an op.
+#[derive(Clone, Debug)]
+pub enum Grad<'g> {
+    /// One per operand; `None` where nothing flows. A cotangent may still carry broadcast axes:
+    /// the autodiff driver sums them away.
+    To(Vec<Option<T<'g>>>),
+    /// Deliberately flat: comparisons, argmax, integers.
+    Zero,
+    /// A composite: differentiate its definition.
+    ByDecomposition,
+    /// Reaching this op with a live cotangent is an error, for this reason.
+    Never(&'static str),
+}
+
+impl<'g> Grad<'g> {
+    /// The gradient of an op of one operand.
+    pub fn one(g: T<'g>) -> Self {
+        Self::To(vec![Some(g)])
+    }
+}
+
+/// An instance of an op with operands, for the conformance suite. Operand values are drawn by the
+/// suite from `range`; integer operands are given.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The instance.
+    pub op: Op,
+    /// Operand types, or values where the op needs particular ones (indices).
+    pub operands: Vec<SampleOperand>,
+    /// Where float operands are drawn from; chosen to stay clear of kinks and poles.
+    pub range: (f64, f64),
+    /// Lowest opset that can spell the instance.
+    pub since: i64,
+}
+
+/// An operand of a [`Sample`].
+#[derive(Clone, Debug)]
+pub enum SampleOperand {
+    /// Drawn by the suite. Symbols are bound to 2.
+    Drawn(TensorType),
+    /// Given.
+    Given(Tensor),
+}
+
+impl Sample {
+    /// Drawn f32 operands of these shapes, from (-2, 2).
+    pub fn new<const N: usize>(op: impl Into<Op>, shapes: [&[i64]; N]) -> Self {
+        let drawn = |s: &[i64]| SampleOperand::Drawn(TensorType::new(ir::DType::F32, s));
+        Self { op: op.into(), operands: shapes.into_iter().map(drawn).collect(), range: (-2.0, 2.0), since: 17 }
+    }
+    /// Another range.
+    pub fn range(mut self, lo: f64, hi: f64) -> Self {
+        self.range = (lo, hi);
+        self
+    }
+    /// A higher first opset.
+    pub fn since(mut self, opset: i64) -> Self {
+        self.since = opset;
+        self
+    }
+    /// One more operand, of this value.
+    pub fn given(mut self, t: Tensor) -> Self {
+        self.operands.push(SampleOperand::Given(t));
+        self
+    }
+}
+
+/// The text form of an op: mnemonic and attributes, implemented by the `op!` macro or by hand for families.
+pub trait Mnemonic: Sized {
+    /// The mnemonic, snake_case.
+    fn mnemonic(&self) -> &'static str;
+    /// Attributes in order of declaration, defaults included.
+    fn attrs(&self) -> Vec<(&'static str, AttrValue)>;
+    /// The op of this mnemonic; `None` when the mnemonic is another op's.
+    fn parse(name: &str, attrs: &mut Attrs) -> Option<Result<Self, String>>;
+}
+
+/// Facts about an op. The semantic methods have no default bodies.
+pub trait OpDef: Debug {
+    /// Result types from operand types.
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError>;
+    /// The reference meaning. Operands have the types that `infer` accepted.
+    fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError>;
+    /// The vector-Jacobian product, emitted as ops.
+    fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g>;
+    /// The ONNX spelling.
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable>;
+    /// Facts that passes ask for.
+    fn traits(&self) -> Traits;
+    /// Instances for the conformance suite.
+    fn samples() -> Vec<Sample>
+    where
+        Self: Sized;
+
+    /// Floating-point operations, a multiply-add counting as two. Data movement costs none.
+    fn flops(&self, _x: &[&TensorType], _y: &[&TensorType]) -> Dim {
+        Dim::known(0)
+    }
+    /// The formula of a composite; `None` for primitives.
+    fn definition<'g>(&self, _x: &[T<'g>]) -> Option<T<'g>> {
+        None
+    }
+    /// The last stage at which the op may occur.
+    fn until(&self) -> Stage {
+        Stage::Legal
+    }
+}
+
+macro_rules! ops {
+    ($($name:ident: $path:path,)*) => {
+        /// Every op there is.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)]
+        pub enum Op { $($name($path),)* }
+
+        $(impl From<$path> for Op { fn from(op: $path) -> Self { Self::$name(op) } })*
+        $(pub use $path;)*
+
+        impl Op {
+            /// The facts about this op.
+            pub fn def(&self) -> &dyn OpDef {
+                match self { $(Self::$name(op) => op,)* }
+            }
+            /// Its text mnemonic.
+            pub fn mnemonic(&self) -> &'static str {
+                match self { $(Self::$name(op) => op.mnemonic(),)* }
+            }
+            /// Its attributes, in order of declaration.
+            pub fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
+                match self { $(Self::$name(op) => op.attrs(),)* }
+            }
+            /// The op of this mnemonic with these attributes; every attribute must be known.
+            pub fn parse(name: &str, mut attrs: Attrs) -> Result<Self, String> {
+                $(if let Some(op) = <$path as Mnemonic>::parse(name, &mut attrs) {
+                    let op = op.map_err(|e| format!("{name}: {e}"))?;
+                    if let Some(a) = attrs.leftover() { return Err(format!("{name} has no attribute `{a}`")); }
+                    return Ok(Self::$name(op));
+                })*
+                Err(format!("there is no op `{name}`"))
+            }
+            /// Sample instances of every op.
+            pub fn samples() -> Vec<Sample> {
+                let mut all = Vec::new();
+                $(all.extend(<$path as OpDef>::samples());)*
+                all
+            }
+        }
+    };
+}
+
+ops! {
+    Const: constant::Const,
+    Unary: unary::Unary,
+    Binary: binary::Binary,
+    MatMul: matmul::MatMul,
+}
+
+pub use binary::BinaryKind;
+pub use unary::UnaryKind;
+
+impl Operator for Op {
+    fn name(&self) -> &'static str {
+        self.mnemonic()
+    }
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        self.def().infer(x)
+    }
+    fn allowed(&self, stage: Stage) -> bool {
+        stage <= self.def().until()
+    }
+}

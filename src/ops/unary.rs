@@ -1,0 +1,169 @@
+//! Elementwise functions of one operand: a table.
+
+use super::check::{float, operands};
+use super::{AttrValue, Attrs, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds};
+use crate::build::T;
+use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use std::f64::consts::FRAC_2_SQRT_PI;
+
+kinds! {
+    /// The function.
+    pub enum UnaryKind {
+        /// −x
+        Neg = "neg",
+        /// eˣ
+        Exp = "exp",
+        /// Natural logarithm.
+        Log = "log",
+        /// √x
+        Sqrt = "sqrt",
+        /// 1/x
+        Reciprocal = "reciprocal",
+        /// The error function 2/√π ∫₀ˣ e^(−t²) dt.
+        Erf = "erf",
+        /// Hyperbolic tangent.
+        Tanh = "tanh",
+        /// 1/(1 + e^(−x))
+        Sigmoid = "sigmoid",
+        /// max(x, 0)
+        Relu = "relu",
+        /// |x|
+        Abs = "abs",
+        /// Sine of radians.
+        Sin = "sin",
+        /// Cosine of radians.
+        Cos = "cos",
+    }
+}
+
+/// `y[i] = kind(x[i])`, float to float of the same shape.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unary {
+    /// The function.
+    pub kind: UnaryKind,
+}
+
+impl UnaryKind {
+    fn f64(self, x: f64) -> f64 {
+        match self {
+            Self::Neg => -x,
+            Self::Exp => x.exp(),
+            Self::Log => x.ln(),
+            Self::Sqrt => x.sqrt(),
+            Self::Reciprocal => x.recip(),
+            Self::Erf => libm::erf(x),
+            Self::Tanh => x.tanh(),
+            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Relu => x.max(0.0),
+            Self::Abs => x.abs(),
+            Self::Sin => x.sin(),
+            Self::Cos => x.cos(),
+        }
+    }
+
+    fn f32(self, x: f32) -> f32 {
+        match self {
+            Self::Neg => -x,
+            Self::Exp => x.exp(),
+            Self::Log => x.ln(),
+            Self::Sqrt => x.sqrt(),
+            Self::Reciprocal => x.recip(),
+            Self::Erf => libm::erff(x),
+            Self::Tanh => x.tanh(),
+            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Relu => x.max(0.0),
+            Self::Abs => x.abs(),
+            Self::Sin => x.sin(),
+            Self::Cos => x.cos(),
+        }
+    }
+
+    /// The cotangent of the operand, from the cotangent `g`, the operand `x` and the result `y`.
+    fn gradient<'g>(self, g: T<'g>, x: T<'g>, y: T<'g>) -> T<'g> {
+        match self {
+            Self::Neg => -g,
+            Self::Exp => g * y,
+            Self::Log => g / x,
+            Self::Sqrt => g * 0.5 / y,
+            Self::Reciprocal => -(g * y * y),
+            Self::Erf => g * (-(x * x)).exp() * FRAC_2_SQRT_PI,
+            Self::Tanh => g * (1.0 - y * y),
+            Self::Sigmoid => g * y * (1.0 - y),
+            Self::Relu => x.greater(x.zeros_like()).select(g, g.zeros_like()),
+            Self::Abs => x.greater(x.zeros_like()).select(g, -g),
+            Self::Sin => g * x.cos(),
+            Self::Cos => -(g * x.sin()),
+        }
+    }
+
+    const fn onnx(self) -> &'static str {
+        match self {
+            Self::Neg => "Neg",
+            Self::Exp => "Exp",
+            Self::Log => "Log",
+            Self::Sqrt => "Sqrt",
+            Self::Reciprocal => "Reciprocal",
+            Self::Erf => "Erf",
+            Self::Tanh => "Tanh",
+            Self::Sigmoid => "Sigmoid",
+            Self::Relu => "Relu",
+            Self::Abs => "Abs",
+            Self::Sin => "Sin",
+            Self::Cos => "Cos",
+        }
+    }
+}
+
+impl Mnemonic for Unary {
+    fn mnemonic(&self) -> &'static str {
+        self.kind.text()
+    }
+    fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
+        Vec::new()
+    }
+    fn parse(name: &str, _: &mut Attrs) -> Option<Result<Self, String>> {
+        UnaryKind::from_text(name).map(|kind| Ok(Self { kind }))
+    }
+}
+
+impl OpDef for Unary {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x] = operands(x)?;
+        float(x)?;
+        Ok(vec![x.clone()])
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![match &x[0] {
+            Tensor::F32(a) => Tensor::F32(a.mapv(|v| self.kind.f32(v)).into_shared()),
+            Tensor::F64(a) => Tensor::F64(a.mapv(|v| self.kind.f64(v)).into_shared()),
+            other => return Err(EvalError(format!("{} of a {} tensor", self.kind.text(), other.dtype()))),
+        }])
+    }
+    fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
+        Grad::one(self.kind.gradient(v.grad(0), v.x[0], v.y[0]))
+    }
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.node(self.kind.onnx()).done()
+    }
+    fn traits(&self) -> Traits {
+        match self.kind {
+            UnaryKind::Neg | UnaryKind::Relu | UnaryKind::Abs => Traits::EXACT,
+            _ => Traits::ROUNDING,
+        }
+    }
+    fn flops(&self, _: &[&TensorType], y: &[&TensorType]) -> Dim {
+        y[0].shape.elements()
+    }
+    fn samples() -> Vec<Sample> {
+        UnaryKind::ALL
+            .iter()
+            .map(|&kind| {
+                let s = Sample::new(Self { kind }, [&[2, 3]]);
+                match kind {
+                    UnaryKind::Log | UnaryKind::Sqrt | UnaryKind::Reciprocal => s.range(0.3, 3.0),
+                    _ => s,
+                }
+            })
+            .collect()
+    }
+}
