@@ -1,2 +1,6 @@
 //! vit-onnx: an ONNX graph compiler and exporter for Vision Transformers.
+pub mod autodiff;
+pub mod build;
+pub mod eval;
 pub mod ir;
+pub mod ops;

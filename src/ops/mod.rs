@@ -15,9 +15,19 @@ mod attributes;
 pub mod check;
 mod spell;
 
+mod batch_norm;
 mod binary;
+pub mod composite;
 mod constant;
+mod conv;
+mod gather;
+mod layout;
+mod logic;
 mod matmul;
+mod reduce;
+mod softmax;
+mod top_k;
+mod training;
 mod unary;
 
 pub use attributes::{Attr, AttrValue, Attrs};
@@ -181,8 +191,8 @@ pub trait OpDef: Debug {
     fn flops(&self, _x: &[&TensorType], _y: &[&TensorType]) -> Dim {
         Dim::known(0)
     }
-    /// The formula of a composite; `None` for primitives.
-    fn definition<'g>(&self, _x: &[T<'g>]) -> Option<T<'g>> {
+    /// The formula of a composite, one value for each result; `None` for primitives.
+    fn definition<'g>(&self, _x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         None
     }
     /// The last stage at which the op may occur.
@@ -237,10 +247,38 @@ ops! {
     Const: constant::Const,
     Unary: unary::Unary,
     Binary: binary::Binary,
+    Compare: logic::Compare,
+    Where: logic::Where,
+    Cast: logic::Cast,
     MatMul: matmul::MatMul,
+    Conv: conv::Conv,
+    ConvTranspose: conv::ConvTranspose,
+    Reduce: reduce::Reduce,
+    Softmax: softmax::Softmax,
+    Reshape: layout::Reshape,
+    Transpose: layout::Transpose,
+    Expand: layout::Expand,
+    Slice: layout::Slice,
+    Pad: layout::Pad,
+    Concat: layout::Concat,
+    Gather: gather::Gather,
+    GatherElements: gather::GatherElements,
+    ScatterElements: gather::ScatterElements,
+    TopK: top_k::TopK,
+    ArgMax: top_k::ArgMax,
+    Dropout: training::Dropout,
+    StopGradient: training::StopGradient,
+    BatchNormalization: batch_norm::BatchNormalization,
+    Gelu: composite::Gelu,
+    HardSwish: composite::HardSwish,
+    LayerNormalization: composite::LayerNormalization,
+    Attention: composite::Attention,
+    FusedMatMul: composite::FusedMatMul,
 }
 
 pub use binary::BinaryKind;
+pub use logic::CompareKind;
+pub use reduce::ReduceKind;
 pub use unary::UnaryKind;
 
 impl Operator for Op {

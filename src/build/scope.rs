@@ -1,0 +1,107 @@
+//! Positions in the module tree: prefixes of checkpoint keys.
+
+use super::{Builder, T};
+use crate::ir::{DType, Init, Literal, ScopeId, Shape, Tensor, TensorType};
+use crate::ops::Dropout;
+use std::fmt::{self, Display};
+
+/// A prefix of checkpoint keys, such as `transformer.layers.0`.
+#[derive(Clone, Copy)]
+pub struct Scope<'g> {
+    b: &'g Builder,
+    id: ScopeId,
+}
+
+impl fmt::Debug for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({})", self.path())
+    }
+}
+
+/// While it lives, new nodes belong to the entered scope.
+#[derive(Debug)]
+pub struct Entered<'g> {
+    b: &'g Builder,
+    previous: ScopeId,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.b.state.borrow_mut().scope = self.previous;
+    }
+}
+
+impl<'g> Scope<'g> {
+    pub(super) fn new(b: &'g Builder, id: ScopeId) -> Self {
+        Self { b, id }
+    }
+
+    /// The child of this name: `s.at("layers").at(0)`. Dots separate levels.
+    pub fn at(self, name: impl Display) -> Self {
+        let path = self.path();
+        let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+        Self { b: self.b, id: self.b.scope_id(&path) }
+    }
+
+    /// The full path.
+    pub fn path(self) -> String {
+        self.b.state.borrow().graph.scope_path(self.id).to_owned()
+    }
+
+    /// The builder.
+    pub fn builder(self) -> &'g Builder {
+        self.b
+    }
+
+    /// New nodes belong to this scope until the guard is dropped. Layers begin with
+    /// `let _in = s.enter();`, so that nodes, and with them the names in the ONNX file, follow the module tree.
+    #[must_use = "the scope is left when the guard is dropped"]
+    pub fn enter(self) -> Entered<'g> {
+        let previous = std::mem::replace(&mut self.b.state.borrow_mut().scope, self.id);
+        Entered { b: self.b, previous }
+    }
+
+    /// A trainable f32 parameter. Asking twice for one path shares it.
+    #[track_caller]
+    pub fn param(self, name: &str, shape: impl Into<Shape>, init: Init) -> T<'g> {
+        self.b.param(&self.key(name), TensorType::new(DType::F32, shape), init, true)
+    }
+
+    /// A buffer of the checkpoint that is not trained: running statistics.
+    #[track_caller]
+    pub fn buffer(self, name: &str, dtype: DType, shape: impl Into<Shape>, init: Init) -> T<'g> {
+        self.b.param(&self.key(name), TensorType::new(dtype, shape), init, false)
+    }
+
+    /// A buffer whose contents are computed: an index table, frequency scales.
+    #[track_caller]
+    pub fn computed(self, name: &str, value: Tensor) -> T<'g> {
+        let (dtype, shape) = (value.dtype(), Shape::from(value.shape()));
+        self.buffer(name, dtype, shape, Init::Value(Literal::new(value)))
+    }
+
+    /// A constant.
+    #[track_caller]
+    pub fn constant(self, t: Tensor) -> T<'g> {
+        self.b.constant(t)
+    }
+
+    /// Zeroes elements with probability `p` in training and scales the rest by `1/(1-p)`; the identity in inference.
+    #[track_caller]
+    pub fn dropout(self, x: T<'g>, p: f64) -> T<'g> {
+        if p == 0.0 { x } else { self.b.apply(Dropout { ratio: p.into() }, &[x]) }
+    }
+
+    /// Offers an intermediate value under a name; it is kept only when somebody [wants](Builder::want) it.
+    pub fn observe(self, tap: &str, x: T<'g>) {
+        let mut s = self.b.state.borrow_mut();
+        if let (true, Some(v)) = (s.wanted.contains(tap), x.id()) {
+            s.taps.push((tap.to_owned(), v));
+        }
+    }
+
+    fn key(self, name: &str) -> String {
+        let path = self.path();
+        if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    }
+}
