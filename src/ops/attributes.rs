@@ -14,6 +14,8 @@ pub enum AttrValue {
     Bool(bool),
     /// A list of integers.
     Ints(Vec<i64>),
+    /// A size.
+    Dim(Dim),
     /// A list of sizes.
     Dims(Vec<Dim>),
     /// An element type.
@@ -65,6 +67,19 @@ impl<const N: usize> Attr for [usize; N] {
     }
     fn from_value(v: AttrValue) -> Option<Self> {
         Vec::<usize>::from_value(v)?.try_into().ok()
+    }
+}
+impl Attr for Dim {
+    fn to_value(&self) -> AttrValue {
+        AttrValue::Dim(self.clone())
+    }
+    /// A plain number reads as an integer; both are sizes here.
+    fn from_value(v: AttrValue) -> Option<Self> {
+        match v {
+            AttrValue::Dim(d) => Some(d),
+            AttrValue::Int(n) => Some(Self::known(n)),
+            _ => None,
+        }
     }
 }
 impl Attr for Vec<Dim> {

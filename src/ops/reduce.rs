@@ -1,0 +1,153 @@
+//! Sums, means and maxima over axes.
+
+use super::check::{axis, fail, float, operands};
+use super::{
+    AttrValue, Attrs, EvalError, Exactness, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds,
+};
+use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
+use ndarray::Axis;
+
+kinds! {
+    /// What becomes of the elements.
+    pub enum ReduceKind {
+        /// Their sum.
+        Sum = "reduce_sum",
+        /// Their mean.
+        Mean = "reduce_mean",
+        /// The largest.
+        Max = "reduce_max",
+    }
+}
+
+/// Reduces over `axes`; reduced axes have known, nonzero size where a mean or maximum needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reduce {
+    /// What becomes of the elements.
+    pub kind: ReduceKind,
+    /// Axes, ascending, not empty.
+    pub axes: Vec<usize>,
+    /// Whether reduced axes stay with size 1.
+    pub keepdims: bool,
+}
+
+impl Mnemonic for Reduce {
+    fn mnemonic(&self) -> &'static str {
+        self.kind.text()
+    }
+    fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
+        use super::Attr;
+        vec![("axes", self.axes.to_value()), ("keepdims", self.keepdims.to_value())]
+    }
+    fn parse(name: &str, a: &mut Attrs) -> Option<Result<Self, String>> {
+        let kind = ReduceKind::from_text(name)?;
+        Some((|| Ok(Self { kind, axes: a.take("axes")?, keepdims: a.take("keepdims")? }))())
+    }
+}
+
+trait Real: Element + num_traits::Float {}
+impl Real for f32 {}
+impl Real for f64 {}
+
+fn reduce<A: Real>(a: &Array<A>, op: &Reduce) -> Tensor {
+    let mut out = a.to_owned();
+    for &axis in op.axes.iter().rev() {
+        let n = A::from(out.len_of(Axis(axis))).unwrap_or_else(A::one);
+        out = match op.kind {
+            ReduceKind::Sum => out.fold_axis(Axis(axis), A::zero(), |&x, &y| x + y),
+            ReduceKind::Mean => out.fold_axis(Axis(axis), A::zero(), |&x, &y| x + y).mapv(|x| x / n),
+            ReduceKind::Max => {
+                out.fold_axis(Axis(axis), A::neg_infinity(), |&x, &y| if y > x || y.is_nan() { y } else { x })
+            }
+        };
+        if op.keepdims {
+            out = out.insert_axis(Axis(axis));
+        }
+    }
+    A::wrap(out.into_shared())
+}
+
+impl OpDef for Reduce {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x] = operands(x)?;
+        float(x)?;
+        if self.axes.is_empty() || !self.axes.is_sorted_by(|a, b| a < b) {
+            return fail(format!("axes must be ascending and not empty, found {:?}", self.axes));
+        }
+        let mut shape = x.shape.clone();
+        for &a in self.axes.iter().rev() {
+            if axis(x, a)?.is(0) && self.kind != ReduceKind::Sum {
+                return fail(format!("axis {a} of {x} is empty"));
+            }
+            if self.keepdims {
+                shape.0[a] = Dim::known(1);
+            } else {
+                shape.0.remove(a);
+            }
+        }
+        Ok(vec![TensorType { dtype: x.dtype, shape }])
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![match &x[0] {
+            Tensor::F32(a) => reduce(a, self),
+            Tensor::F64(a) => reduce(a, self),
+            t => return Err(EvalError(format!("reduction of a {} tensor", t.dtype()))),
+        }])
+    }
+    fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
+        let (x, y) = (v.x[0], v.y[0]);
+        let mut kept = x.dims();
+        self.axes.iter().for_each(|&a| kept[a] = Dim::known(1));
+        let wide = v.grad(0).reshape(kept.clone()).expand(x.dims());
+        let axes: Vec<i64> = self.axes.iter().map(|&a| a as i64).collect();
+        Grad::one(match self.kind {
+            ReduceKind::Sum => wide,
+            ReduceKind::Mean => {
+                let n: Dim = self.axes.iter().map(|&a| &x.ty().shape.0[a]).cloned().collect::<Vec<_>>().iter().product();
+                match n.value() {
+                    Some(n) => wide * (1.0 / n as f64),
+                    None => wide / x.ones_like().sum_keep(&axes),
+                }
+            }
+            // Ties share the cotangent equally, as torch.amax does.
+            ReduceKind::Max => {
+                let hit = x.equal(y.reshape(kept)).cast(x.dtype());
+                wide * hit / hit.sum_keep(&axes)
+            }
+        })
+    }
+    /// Axes are an attribute up to opset 17 (ReduceSum: 12) and an input after.
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        let axes: Vec<i64> = self.axes.iter().map(|&a| a as i64).collect();
+        let keep = i64::from(self.keepdims);
+        let (name, input_since) = match self.kind {
+            ReduceKind::Sum => ("ReduceSum", 13),
+            ReduceKind::Mean => ("ReduceMean", 18),
+            ReduceKind::Max => ("ReduceMax", 18),
+        };
+        if s.opset >= input_since {
+            s.node(name).x(0).ints_arg(&axes).int("keepdims", keep).done()
+        } else {
+            s.node(name).x(0).ints("axes", self.axes.iter().copied()).int("keepdims", keep).done()
+        }
+    }
+    fn traits(&self) -> Traits {
+        let exactness = if self.kind == ReduceKind::Max { Exactness::Exact } else { Exactness::Rounding };
+        Traits { commutative: false, exactness }
+    }
+    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
+        x[0].shape.elements()
+    }
+    fn samples() -> Vec<Sample> {
+        let s = |kind, axes: &[usize], keepdims| Self { kind, axes: axes.to_vec(), keepdims };
+        ReduceKind::ALL
+            .iter()
+            .flat_map(|&k| {
+                [
+                    Sample::new(s(k, &[1], false), [&[2, 3, 4]]),
+                    Sample::new(s(k, &[0, 2], true), [&[2, 3, 4]]),
+                    Sample::new(s(k, &[0, 1], false), [&[2, 3]]),
+                ]
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,63 @@
+//! Softmax.
+
+use super::check::{axis, fail, float, operands};
+use super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
+use ndarray::Axis;
+
+op! {
+    /// Softmax over one axis; the maximum is subtracted first.
+    pub struct Softmax = "softmax" {
+        /// The axis along which results sum to one.
+        pub axis: usize,
+    }
+}
+
+fn softmax<A: Element + num_traits::Float + std::ops::DivAssign>(a: &Array<A>, axis: usize) -> Tensor {
+    let mut y = a.to_owned();
+    for mut lane in y.lanes_mut(Axis(axis)) {
+        let max = lane.fold(A::neg_infinity(), |m, &x| m.max(x));
+        lane.mapv_inplace(|x| (x - max).exp());
+        let sum = lane.fold(A::zero(), |s, &x| s + x);
+        lane.mapv_inplace(|x| x / sum);
+    }
+    A::wrap(y.into_shared())
+}
+
+impl OpDef for Softmax {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x] = operands(x)?;
+        float(x)?;
+        if axis(x, self.axis)?.is(0) {
+            return fail(format!("axis {} of {x} is empty", self.axis));
+        }
+        Ok(vec![x.clone()])
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![match &x[0] {
+            Tensor::F32(a) => softmax(a, self.axis),
+            Tensor::F64(a) => softmax(a, self.axis),
+            t => return Err(EvalError(format!("softmax of a {} tensor", t.dtype()))),
+        }])
+    }
+    fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
+        let (y, g) = (v.y[0], v.grad(0));
+        Grad::one(y * (g - (g * y).sum_keep(&[self.axis as i64])))
+    }
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        // The default axis, -1, keeps pattern-matching runtimes happy.
+        let last = self.axis + 1 == s.x[0].rank();
+        let axis = if last { -1 } else { self.axis as i64 };
+        s.node("Softmax").int("axis", axis).done()
+    }
+    fn traits(&self) -> Traits {
+        Traits::ROUNDING
+    }
+    /// Subtract, exponentiate, add, divide, and the maximum.
+    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
+        x[0].shape.elements() * 5
+    }
+    fn samples() -> Vec<Sample> {
+        vec![Sample::new(Self { axis: 2 }, [&[2, 3, 4]]), Sample::new(Self { axis: 0 }, [&[3, 2]])]
+    }
+}

@@ -1,0 +1,70 @@
+//! Ops that mean something in training only.
+
+use super::check::{float, operands};
+use super::{EvalError, Exactness, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use crate::ir::{Bindings, Real, Stage, Tensor, TensorType, TypeError};
+
+op! {
+    /// Marks where training drops elements. The identity until a pass decides between inference
+    /// (where it vanishes) and training (where a mask that is a graph input takes its place).
+    pub struct Dropout = "dropout" {
+        /// The probability of an element to be dropped.
+        pub ratio: Real,
+    }
+}
+
+impl OpDef for Dropout {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x] = operands(x)?;
+        float(x)?;
+        if !(0.0..1.0).contains(&self.ratio.0) {
+            return super::check::fail(format!("ratio must be at least 0 and below 1, found {}", self.ratio));
+        }
+        Ok(vec![x.clone()])
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![x[0].clone()])
+    }
+    fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
+        Grad::Never("dropout must be decided for inference or training before differentiating")
+    }
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.node("Identity").done()
+    }
+    fn traits(&self) -> Traits {
+        Traits { commutative: false, exactness: Exactness::Random }
+    }
+    fn until(&self) -> Stage {
+        Stage::Built
+    }
+    fn samples() -> Vec<Sample> {
+        vec![Sample::new(Self { ratio: Real(0.1) }, [&[2, 3]])]
+    }
+}
+
+op! {
+    /// The identity, through which no gradient flows: teacher logits, targets.
+    pub struct StopGradient = "stop_gradient" {}
+}
+
+impl OpDef for StopGradient {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x] = operands(x)?;
+        Ok(vec![x.clone()])
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        Ok(vec![x[0].clone()])
+    }
+    fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
+        Grad::Zero
+    }
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.node("Identity").done()
+    }
+    fn traits(&self) -> Traits {
+        Traits::EXACT
+    }
+    fn samples() -> Vec<Sample> {
+        vec![Sample::new(Self {}, [&[2, 3]])]
+    }
+}
