@@ -3,4 +3,8 @@ pub mod autodiff;
 pub mod build;
 pub mod eval;
 pub mod ir;
+pub mod nn;
 pub mod ops;
+pub mod passes;
+pub mod rewrite;
+pub mod variants;
