@@ -14,6 +14,7 @@
 mod attributes;
 pub mod check;
 mod spell;
+mod vocab;
 
 mod batch_norm;
 mod binary;
@@ -33,6 +34,7 @@ mod unary;
 pub use attributes::{Attr, AttrValue, Attrs};
 pub(crate) use attributes::{kinds, op};
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
+pub use vocab::Vocab;
 
 use crate::build::T;
 use crate::ir::{self, Bindings, Dim, Operator, Stage, Tensor, TensorType, TypeError};
