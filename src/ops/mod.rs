@@ -15,6 +15,7 @@ mod attributes;
 pub mod check;
 mod program;
 mod spell;
+mod vocab;
 
 mod batch_norm;
 mod binary;
@@ -35,6 +36,7 @@ pub use attributes::{Attr, AttrValue, Attrs};
 pub(crate) use attributes::{kinds, op};
 pub use program::Program;
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
+pub use vocab::Vocab;
 
 use crate::build::T;
 use crate::ir::{self, Bindings, Dim, Operator, Stage, Tensor, TensorType, TypeError};
