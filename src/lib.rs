@@ -8,3 +8,4 @@ pub mod ops;
 pub mod passes;
 pub mod rewrite;
 pub mod variants;
+pub mod weights;
