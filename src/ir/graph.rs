@@ -303,6 +303,10 @@ impl<O: Operator> Graph<O> {
     pub fn scope_path(&self, s: ScopeId) -> &str {
         &self.scopes[s]
     }
+    /// Every scope with its full path.
+    pub fn scopes(&self) -> impl ExactSizeIterator<Item = (ScopeId, &str)> {
+        self.scopes.iter().map(|(id, path)| (id, path.as_str()))
+    }
     /// Declared symbols, in order.
     pub fn symbols(&self) -> &[Symbol] {
         &self.symbols
