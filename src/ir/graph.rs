@@ -254,6 +254,11 @@ impl<O: Operator> Graph<O> {
         self.outputs.push(Output { name: name.into(), value });
     }
 
+    /// Gives nothing out any more: what is appended next decides anew.
+    pub fn clear_outputs(&mut self) {
+        self.outputs.clear();
+    }
+
     /// Nodes, in topological order.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node<O>)> + ExactSizeIterator {
         self.nodes.iter()

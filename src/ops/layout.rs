@@ -51,11 +51,7 @@ impl OpDef for Reshape {
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
-        vec![
-            Sample::new(to(&[3, 2, 2]), [&[2, 6]]),
-            Sample::new(to(&[]), [&[1, 1]]),
-            Sample::new(to(&[1, 4]), [&[4]]),
-        ]
+        vec![Sample::new(to(&[3, 2, 2]), [&[2, 6]]), Sample::new(to(&[]), [&[1, 1]]), Sample::new(to(&[1, 4]), [&[4]])]
     }
 }
 
@@ -178,7 +174,8 @@ impl OpDef for Slice {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
         let size = axis(x, self.axis)?;
-        let bad = || TypeError(format!("{}..{} step {} is not a range of {size} elements", self.start, self.end, self.step));
+        let bad =
+            || TypeError(format!("{}..{} step {} is not a range of {size} elements", self.start, self.end, self.step));
         // Symbolic bounds are compared by their differences: known and not negative, or symbolic and trusted to `is_valid`.
         let ordered = |a: &Dim, b: &Dim| (b - a).is_valid() && (b - a).value().is_none_or(|d| d >= 0);
         if self.step == 0 || !self.start.is_valid() || !ordered(&self.start, &self.end) || !ordered(&self.end, size) {
@@ -194,7 +191,11 @@ impl OpDef for Slice {
         }
         let (start, end) = (bound1(&self.start, env)?, bound1(&self.end, env)?);
         if start > end || end > x[0].shape()[self.axis] {
-            return Err(EvalError(format!("{start}..{end} is not a range of axis {} of {:?}", self.axis, x[0].shape())));
+            return Err(EvalError(format!(
+                "{start}..{end} is not a range of axis {} of {:?}",
+                self.axis,
+                x[0].shape()
+            )));
         }
         let r = Range::new(start as isize, Some(end as isize), self.step as isize);
         Ok(vec![with_array!(&x[0], a => go(a, self.axis, r))])
@@ -340,7 +341,7 @@ impl OpDef for Concat {
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(x: &[Tensor], axis: usize) -> Result<Tensor, EvalError> {
-            let views: Option<Vec<_>> = x.iter().map(|t| t.array::<A>().map(Array::view)).collect();
+            let views: Option<Vec<_>> = x.iter().map(|t| t.array::<A>().map(|a| a.view())).collect();
             let views = views.ok_or_else(|| EvalError("concat of different element types".into()))?;
             let joined = ndarray::concatenate(Axis(axis), &views).map_err(|e| EvalError(format!("concat: {e}")))?;
             Ok(A::wrap(joined.as_standard_layout().into_owned().into_shared()))

@@ -109,7 +109,7 @@ impl OpDef for Where {
             let b = b.array::<A>().ok_or_else(|| EvalError("where of different element types".into()))?;
             // A zip of a and b gives the common shape of the two; the condition may widen it again.
             let both = zip(a, b, |_, _| false);
-            let shape = zip(c, both.array().expect("zip made bools"), |_, _| false);
+            let shape = zip(c, both.array::<bool>().expect("zip made bools"), |_, _| false);
             let to = IxDyn(shape.shape());
             let checked = || EvalError("where of shapes that do not broadcast".into());
             let c = c.broadcast(to.clone()).ok_or_else(checked)?;

@@ -2,6 +2,7 @@
 
 use super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
 use super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Shape, Tensor, TensorType, TypeError};
 use ndarray::{Array3, Ix2, IxDyn, LinalgScalar, linalg::general_mat_mul};
 
@@ -72,10 +73,21 @@ impl OpDef for MatMul {
             _ => return Err(EvalError("matmul of other than two float tensors of one type".into())),
         }])
     }
-    /// The autodiff driver sums the cotangents over broadcast batch axes.
+    /// The autodiff driver sums the cotangents over broadcast batch axes. A weight without batch gets its
+    /// gradient from one product over all rows instead: a batched one would be as large as the batch before it is summed.
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
-        let g = v.grad(0);
-        Grad::To(vec![Some(g.matmul(v.x[1].t())), Some(v.x[0].t().matmul(g))])
+        let (a, b, g) = (v.x[0], v.x[1], v.grad(0));
+        let db = if b.rank() == 2 && a.rank() > 2 {
+            let flat = |t: T<'g>| {
+                let dims = t.dims();
+                let (last, lead) = dims.split_last().expect("operands of a product have at least two axes");
+                t.reshape([lead.iter().product(), last.clone()])
+            };
+            flat(a).t().matmul(flat(g))
+        } else {
+            a.t().matmul(g)
+        };
+        Grad::To(vec![Some(g.matmul(b.t())), Some(db)])
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("MatMul").done()

@@ -13,7 +13,9 @@
 
 mod attributes;
 pub mod check;
+mod program;
 mod spell;
+mod vocab;
 
 mod batch_norm;
 mod binary;
@@ -32,7 +34,9 @@ mod unary;
 
 pub use attributes::{Attr, AttrValue, Attrs};
 pub(crate) use attributes::{kinds, op};
+pub use program::Program;
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
+pub use vocab::Vocab;
 
 use crate::build::T;
 use crate::ir::{self, Bindings, Dim, Operator, Stage, Tensor, TensorType, TypeError};

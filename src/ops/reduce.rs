@@ -102,7 +102,8 @@ impl OpDef for Reduce {
         Grad::one(match self.kind {
             ReduceKind::Sum => wide,
             ReduceKind::Mean => {
-                let n: Dim = self.axes.iter().map(|&a| &x.ty().shape.0[a]).cloned().collect::<Vec<_>>().iter().product();
+                let dims = x.dims();
+                let n: Dim = self.axes.iter().map(|&a| &dims[a]).product();
                 match n.value() {
                     Some(n) => wide * (1.0 / n as f64),
                     None => wide / x.ones_like().sum_keep(&axes),

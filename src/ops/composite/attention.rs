@@ -1,0 +1,134 @@
+//! Scaled dot-product attention.
+
+use super::super::check::{equal, fail, operands, rank_at_least};
+use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::{evaluate, infer};
+use crate::build::T;
+use crate::ir::{Bindings, Dim, Real, Shape, Tensor, TensorType, TypeError};
+
+/// `softmax(q·kᵀ·scale + bias)·v`, the softmax over keys (Vaswani et al., 1706.03762).
+pub fn sdpa<V: Vocab>(q: V, k: V, v: V, scale: V, bias: Option<V>) -> V {
+    let scores = q.matmul(k.t()) * scale;
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
+    scores.softmax_last().matmul(v)
+}
+
+op! {
+    /// [`sdpa`] of `q: […, S, D]`, `k: […, L, D]`, `v: […, L, E]` to `[…, S, E]`, leading axes equal; a bias, if any,
+    /// is the fourth operand and broadcasts to the scores `[…, S, L]`.
+    pub struct Attention = "attention" {
+        /// What scores are multiplied by.
+        pub scale: Real,
+        /// Whether there is a bias.
+        pub bias: bool,
+    }
+}
+
+impl OpDef for Attention {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [q, k, v] = if self.bias {
+            let [q, k, v, _] = operands(x)?;
+            [q, k, v]
+        } else {
+            operands(x)?
+        };
+        for t in [q, k, v] {
+            rank_at_least(t, 2)?;
+        }
+        let lead = |t: &TensorType| Shape::from(&t.shape[..t.rank() - 2]);
+        if lead(q) != lead(k) || lead(q) != lead(v) {
+            return fail(format!("leading axes differ: {q}, {k} and {v}"));
+        }
+        let n = q.rank();
+        equal(&format!("sizes of queries {q} and keys {k}"), &q.shape[n - 1], &k.shape[n - 1])?;
+        equal(&format!("numbers of keys {k} and values {v}"), &k.shape[n - 2], &v.shape[n - 2])?;
+        if let Some(bias) = x.get(3) {
+            let mut scores = lead(q);
+            scores.0.extend([q.shape[n - 2].clone(), k.shape[n - 2].clone()]);
+            if bias.shape.broadcast(&scores).as_ref() != Some(&scores) {
+                return fail(format!("the bias {bias} does not broadcast to the scores {scores}"));
+            }
+        }
+        infer(self, x)
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        evaluate(self, x)
+    }
+    fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
+        Grad::ByDecomposition
+    }
+    /// `ai.onnx` takes `[batch, heads, tokens, size]` when heads are not an attribute.
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.since("Attention", 23)?;
+        if s.x[0].rank() != 4 {
+            return Err(Unspellable(format!("Attention takes tensors of 4 axes, found {}; decompose it", s.x[0])));
+        }
+        s.node("Attention").float("scale", self.scale.0).done()
+    }
+    fn traits(&self) -> Traits {
+        Traits::ROUNDING
+    }
+    /// Two products, and six operations for each score.
+    fn flops(&self, x: &[&TensorType], y: &[&TensorType]) -> Dim {
+        let (Some(d), Some(e), Some(l)) = (x[0].shape.last(), x[2].shape.last(), x[1].shape.iter().nth_back(1)) else {
+            return Dim::known(0);
+        };
+        let rows: Dim = y[0].shape[..y[0].rank() - 1].iter().product();
+        rows * l * (d * 2 + &(e * 2) + 6)
+    }
+    fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
+        let [q, k, v, ref bias @ ..] = *x else { return None };
+        Some(vec![sdpa(q, k, v, q.scalar(self.scale.0), bias.first().copied())])
+    }
+    fn samples() -> Vec<Sample> {
+        let op = |bias| Self { scale: Real(0.5), bias };
+        let (q, k, v): (&[i64], &[i64], &[i64]) = (&[2, 2, 3, 4], &[2, 2, 5, 4], &[2, 2, 5, 3]);
+        vec![
+            Sample::new(op(false), [q, k, v]).since(23),
+            Sample::new(op(true), [q, k, v, &[2, 3, 5]]).since(23),
+            Sample::new(op(true), [q, k, v, &[2, 1, 1, 5]]).since(23),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval;
+    use crate::ir::DType;
+
+    #[test]
+    fn the_bias_masks_keys() {
+        let q = Tensor::new(&[1, 1], vec![1.0f64]);
+        let k = Tensor::new(&[3, 1], vec![3.0f64, -4.0, 2.0]);
+        let v = Tensor::new(&[3, 2], vec![1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let mask = Tensor::new(&[3], vec![f64::NEG_INFINITY, 0.0, f64::NEG_INFINITY]);
+        let y = eval::op(&Attention { scale: Real(1.0), bias: true }.into(), &[q, k, v, mask]).expect("runs");
+        assert_eq!(y[0], Tensor::new(&[1, 2], vec![3.0, 4.0]));
+    }
+
+    #[test]
+    fn scores_are_scaled() {
+        let q = Tensor::new(&[1, 1], vec![2.0f64]);
+        let k = Tensor::new(&[2, 1], vec![0.0f64, 3f64.ln()]);
+        let v = Tensor::new(&[2, 1], vec![0.0f64, 1.0]);
+        let y = eval::op(&Attention { scale: Real(0.5), bias: false }.into(), &[q, k, v]).expect("runs");
+        assert!((y[0].to_f64_vec()[0] - 0.75).abs() < 1e-15);
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let t = |s: &[i64]| TensorType::new(DType::F32, s);
+        let (q, k, v) = (t(&[2, 3, 4]), t(&[2, 5, 4]), t(&[2, 5, 6]));
+        let plain = Attention { scale: Real(1.0), bias: false };
+        let biased = Attention { scale: Real(1.0), bias: true };
+        assert_eq!(plain.infer(&[&q, &k, &v]).expect("fits"), [t(&[2, 3, 6])]);
+        assert!(plain.infer(&[&q, &v, &k]).is_err());
+        assert!(plain.infer(&[&q, &t(&[5, 4]), &v]).expect_err("no batch").0.contains("leading axes"));
+        assert!(biased.infer(&[&q, &k, &v]).is_err());
+        assert!(biased.infer(&[&q, &k, &v, &t(&[7, 2, 3, 5])]).expect_err("wider").0.contains("bias"));
+    }
+}

@@ -1,0 +1,77 @@
+//! The Gaussian error linear unit.
+
+use super::super::check::operands;
+use super::super::{EvalError, Grad, MICROSOFT, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::{evaluate, infer};
+use crate::build::T;
+use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use std::f64::consts::FRAC_1_SQRT_2;
+
+/// `x · Φ(x)`, exactly: `x · (erf(x/√2) + 1) / 2` (Hendrycks and Gimpel, 1606.08415).
+pub fn gelu<V: Vocab>(x: V) -> V {
+    x.clone() * ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5
+}
+
+op! {
+    /// [`gelu`] elementwise.
+    pub struct Gelu = "gelu" {}
+}
+
+impl OpDef for Gelu {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        operands::<1>(x)?;
+        infer(self, x)
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        evaluate(self, x)
+    }
+    fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
+        Grad::ByDecomposition
+    }
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        if s.opset >= 20 {
+            return s.node("Gelu").str("approximate", "none").done();
+        }
+        s.microsoft("Gelu before opset 20")?;
+        s.node("Gelu").domain(MICROSOFT).done()
+    }
+    fn traits(&self) -> Traits {
+        Traits::ROUNDING
+    }
+    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
+        x[0].shape.elements() * 5
+    }
+    fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
+        let [x] = *x else { return None };
+        Some(vec![gelu(x)])
+    }
+    fn samples() -> Vec<Sample> {
+        vec![Sample::new(Self {}, [&[2, 3, 4]]).since(20)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval;
+
+    #[test]
+    fn agrees_with_the_normal_distribution() {
+        let y = eval::op(&Gelu {}.into(), &[Tensor::new(&[3], vec![0.0f64, 1.0, -2.0])]).expect("runs");
+        let want = Tensor::new(&[3], vec![0.0, 0.841_344_746_068_542_9, -2.0 * 0.022_750_131_948_179_2]);
+        assert!(y[0].max_abs_diff(&want).is_some_and(|d| d < 1e-14));
+    }
+
+    #[test]
+    fn is_spelled_by_opset_and_domain() {
+        let t = TensorType::new(crate::ir::DType::F32, [2]);
+        let spell = |opset, contrib| {
+            let (x, y) = ([&t], [&t]);
+            let mut s = Spell::new(opset, contrib, &x, &y);
+            Gelu {}.onnx(&mut s).map(|()| s.calls[0].domain)
+        };
+        assert_eq!(spell(20, false), Ok(""));
+        assert_eq!(spell(17, true), Ok(MICROSOFT));
+        assert!(spell(17, false).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! The piecewise quadratic activation of MobileNetV3 and LeViT.
+
+use super::super::check::operands;
+use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::{evaluate, infer};
+use crate::build::T;
+use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+
+/// `x · clamp(x + 3, 0, 6) / 6` (Howard et al., 1905.02244).
+pub fn hard_swish<V: Vocab>(x: V) -> V {
+    x.clone() * (x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0)
+}
+
+op! {
+    /// [`hard_swish`] elementwise.
+    pub struct HardSwish = "hard_swish" {}
+}
+
+impl OpDef for HardSwish {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        operands::<1>(x)?;
+        infer(self, x)
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        evaluate(self, x)
+    }
+    fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
+        Grad::ByDecomposition
+    }
+    /// ONNX fixes `x · max(0, min(1, x/6 + 1/2))`, the same function.
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.since("HardSwish", 14)?;
+        s.node("HardSwish").done()
+    }
+    fn traits(&self) -> Traits {
+        Traits::ROUNDING
+    }
+    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
+        x[0].shape.elements() * 5
+    }
+    fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
+        let [x] = *x else { return None };
+        Some(vec![hard_swish(x)])
+    }
+    fn samples() -> Vec<Sample> {
+        vec![
+            Sample::new(Self {}, [&[2, 3, 4]]),
+            Sample::new(Self {}, [&[5]]).range(3.5, 6.0),
+            Sample::new(Self {}, [&[5]]).range(-6.0, -3.5),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval;
+
+    #[test]
+    fn is_flat_below_and_the_identity_above() {
+        let x = Tensor::new(&[4], vec![-4.0f64, -1.0, 1.5, 7.0]);
+        let y = eval::op(&HardSwish {}.into(), &[x]).expect("runs");
+        let want = Tensor::new(&[4], vec![0.0, -1.0 / 3.0, 1.125, 7.0]);
+        assert!(y[0].max_abs_diff(&want).is_some_and(|d| d < 1e-15));
+    }
+}

@@ -1,0 +1,49 @@
+//! Ops that are formulas in the vocabulary of primitives.
+//!
+//! Each formula is written once, as a generic function over [`Vocab`](super::Vocab), and serves as
+//! decomposition, type rule, value, gradient and left-hand side of the fusion rule. What a composite
+//! adds of its own is its ONNX spelling, and the constraints that its formula does not express.
+
+mod attention;
+mod fused_matmul;
+mod gelu;
+mod hard_swish;
+mod layer_norm;
+
+pub use attention::{Attention, sdpa};
+pub use fused_matmul::{FusedMatMul, fused_matmul};
+pub use gelu::{Gelu, gelu};
+pub use hard_swish::{HardSwish, hard_swish};
+pub use layer_norm::{LayerNormalization, layer_norm};
+
+use super::{EvalError, Graph, OpDef};
+use crate::build::Builder;
+use crate::eval;
+use crate::ir::{Stage, Tensor, TensorType, TypeError};
+
+/// The definition as a graph, with operands `0, 1, …` as inputs.
+fn graph(op: &dyn OpDef, x: impl Iterator<Item = TensorType>) -> Result<Graph, TypeError> {
+    let b = Builder::new("", Stage::Built);
+    let x: Vec<_> = x.enumerate().map(|(i, t)| b.input(&i.to_string(), t)).collect();
+    let y = op.definition(&x).ok_or_else(|| TypeError(format!("does not take {} operands", x.len())))?;
+    for (i, &y) in y.iter().enumerate() {
+        b.output(&i.to_string(), y);
+    }
+    b.finish().map_err(|e| TypeError(e.0.first().map_or_else(String::new, |d| d.message.clone())))
+}
+
+/// The result types of a definition.
+fn infer(op: &dyn OpDef, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+    let g = graph(op, x.iter().map(|&t| t.clone()))?;
+    Ok(g.outputs().iter().map(|o| g.ty(o.value).clone()).collect())
+}
+
+/// The value of a definition.
+pub(super) fn evaluate(op: &dyn OpDef, x: &[Tensor]) -> Result<Vec<Tensor>, EvalError> {
+    let g = graph(op, x.iter().map(|t| TensorType::new(t.dtype(), t.shape()))).map_err(|e| EvalError(e.0))?;
+    let names: Vec<String> = (0..x.len()).map(|i| i.to_string()).collect();
+    let inputs: Vec<(&str, Tensor)> = names.iter().map(String::as_str).zip(x.iter().cloned()).collect();
+    let no_param = &mut |path: &str, _: &TensorType| Err(format!("definitions have no parameters, found `{path}`"));
+    let y = eval::run(&g, no_param, &inputs).map_err(|e| EvalError(e.to_string()))?;
+    Ok(y.into_iter().map(|(_, t)| t).collect())
+}

@@ -1,0 +1,309 @@
+//! Two-dimensional convolution and its gradients.
+//!
+//! As everywhere in deep learning the kernel is not flipped: this is a cross-correlation. There is
+//! no bias operand; a bias is an addition that passes may fuse. [`ConvTranspose`] is the adjoint of
+//! [`Conv`] in the image, and the adjoint in the kernel is a `Conv` again, so the two are closed
+//! under differentiation. How fast either runs on a target is not decided here.
+
+mod kernel;
+mod transpose;
+
+pub use transpose::ConvTranspose;
+
+use super::check::{equal, fail, float, operands, rank, same_dtype};
+use super::{EvalError, Grad, OpDef, Sample, Say, Spell, Traits, Unspellable, Vjp, op};
+use crate::build::T;
+use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use kernel::Slide;
+
+op! {
+    /// `y[n, o, i, j] = Σ_{c,p,q} x[n, c, i·s₀ + p·d₀ − top, j·s₁ + q·d₁ − left] · w[o, c, p, q]` on
+    /// `x: [n, in, height, width]` and `w: [out, in/groups, kh, kw]`; group `k` of the outputs sees
+    /// group `k` of the inputs, and outside of the image is zero.
+    pub struct Conv = "conv" {
+        /// Rows and columns between neighbouring outputs.
+        pub strides: [usize; 2],
+        /// Zeros around the image: top, left, bottom, right.
+        pub pads: [usize; 4],
+        /// Rows and columns between neighbouring kernel elements.
+        pub dilations: [usize; 2],
+        /// Independent convolutions side by side.
+        pub groups: usize,
+    }
+}
+
+impl Default for Conv {
+    fn default() -> Self {
+        Self { strides: [1; 2], pads: [0; 4], dilations: [1; 2], groups: 1 }
+    }
+}
+
+impl Conv {
+    /// Stride 1, no padding, no dilation, one group.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// This stride along both axes.
+    pub fn stride(self, s: usize) -> Self {
+        Self { strides: [s; 2], ..self }
+    }
+    /// This many zeros on each side.
+    pub fn pad(self, p: usize) -> Self {
+        Self { pads: [p; 4], ..self }
+    }
+    /// This dilation along both axes.
+    pub fn dilation(self, d: usize) -> Self {
+        Self { dilations: [d; 2], ..self }
+    }
+    /// This many groups; as many as channels for a depthwise convolution.
+    pub fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// The gradient of `w` (of height and width `size`), from the image and the cotangent of the result.
+    ///
+    /// Where windows do not overlap (patch embeddings, pointwise convolutions) it is one matrix product.
+    /// Elsewhere it is one `Conv`: batch and channels trade places, the cotangent is the kernel, strides and
+    /// dilations trade places. The alternative, a slice and a product for each kernel position, costs
+    /// `3·kh·kw` nodes and as many passes over the image; it was left because depthwise kernels are the
+    /// common case here and every pass is then bound by memory.
+    fn weight_gradient<'g>(&self, x: T<'g>, g: T<'g>, size: [Dim; 2]) -> T<'g> {
+        let [n, c, o] = [x.dim(0), x.dim(1), g.dim(1)];
+        let g = g.transpose(&[1, 0, 2, 3]);
+        if let Some(patches) = self.patches(x, g, &size) {
+            let places = &(&n * g.dim(2)) * g.dim(3);
+            return g.reshape([o.clone(), places]).matmul(patches).reshape([o, c, size[0].clone(), size[1].clone()]);
+        }
+        let groups = Dim::from(self.groups);
+        let part = c.exact_div(&groups).unwrap_or(c);
+        let (h, w) = (x.dim(2), x.dim(3));
+        let x = if self.groups == 1 {
+            x.transpose(&[1, 0, 2, 3])
+        } else {
+            let split = x.reshape([n.clone(), groups.clone(), part.clone(), h.clone(), w.clone()]);
+            split.transpose(&[2, 1, 0, 3, 4]).reshape([part, &n * groups, h, w])
+        };
+        let swapped = Self { strides: self.dilations, dilations: self.strides, ..self.clone() };
+        // Rows and columns that the stride never reached make the result larger than the kernel.
+        let [kh, kw] = size;
+        x.conv(swapped, g, None).narrow(2, 0, kh).narrow(3, 0, kw).transpose(&[1, 0, 2, 3])
+    }
+
+    /// `[n·oh·ow, c·kh·kw]`: the patches that the outputs see, when no two share a pixel.
+    /// `g` is the cotangent as `[out, n, oh, ow]`.
+    fn patches<'g>(&self, mut x: T<'g>, g: T<'g>, size: &[Dim; 2]) -> Option<T<'g>> {
+        let [kh, kw] = [size[0].size()?, size[1].size()?];
+        if self.groups != 1 || self.pads != [0; 4] {
+            return None;
+        }
+        if [kh, kw] == [1, 1] {
+            for (axis, stride) in [2, 3].into_iter().zip(self.strides) {
+                x = if stride == 1 { x } else { x.every(axis, stride) };
+            }
+        } else if self.strides != [kh, kw] || self.dilations != [1, 1] {
+            return None;
+        }
+        let ([n, c], [oh, ow]) = ([x.dim(0), x.dim(1)], [g.dim(2), g.dim(3)]);
+        let x = x.narrow(2, 0, &oh * kh).narrow(3, 0, &ow * kw);
+        let cut = x.reshape([n.clone(), c.clone(), oh.clone(), kh.into(), ow.clone(), kw.into()]);
+        Some(cut.transpose(&[0, 2, 4, 1, 3, 5]).reshape([&(&n * oh) * ow, &c * (kh * kw)]))
+    }
+
+    /// The two axes of a window of `kernel` over `image`, taking `steps`.
+    fn slides(&self, image: &[usize], kernel: &[usize], steps: &[usize]) -> [Slide; 2] {
+        [0, 1].map(|i| Slide {
+            stride: self.strides[i],
+            pad: self.pads[i],
+            dilation: self.dilations[i],
+            kernel: kernel[i],
+            image: image[i],
+            steps: steps[i],
+        })
+    }
+
+    /// What does not depend on the operands.
+    fn check(&self) -> Result<(), TypeError> {
+        if self.strides.contains(&0) || self.dilations.contains(&0) || self.groups == 0 {
+            return fail(format!(
+                "strides, dilations and groups must be positive: {:?}, {:?} and {}",
+                self.strides, self.dilations, self.groups
+            ));
+        }
+        Ok(())
+    }
+
+    /// The attributes in ONNX, and the kernel size where it is known.
+    fn spell<'s, 'a>(&self, say: Say<'s, 'a>, w: &TensorType) -> Say<'s, 'a> {
+        let say = say.x(0).x(1).ints("strides", self.strides).ints("pads", self.pads).ints("dilations", self.dilations);
+        let say = say.int("group", self.groups as i64);
+        match (w.shape[2].size(), w.shape[3].size()) {
+            (Some(h), Some(w)) => say.ints("kernel_shape", [h, w]),
+            _ => say,
+        }
+    }
+}
+
+/// The size of the kernel with gaps: `(kernel − 1)·dilation + 1`.
+fn span(kernel: &Dim, dilation: usize) -> Dim {
+    (kernel - 1) * Dim::from(dilation) + 1
+}
+
+/// Rank-4 float operands of one element type, with a kernel that is not empty.
+fn images(x: &TensorType, w: &TensorType) -> Result<(), TypeError> {
+    float(x)?;
+    same_dtype(x, w)?;
+    rank(x, 4)?;
+    rank(w, 4)?;
+    if w.shape[2..].iter().any(|d| d.is(0)) { fail(format!("the kernel {w} is empty")) } else { Ok(()) }
+}
+
+impl OpDef for Conv {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x, w] = operands(x)?;
+        self.check()?;
+        images(x, w)?;
+        let groups = Dim::from(self.groups);
+        equal(&format!("channels of {x} and of {w} in {groups} groups"), &x.shape[1], &(&w.shape[1] * &groups))?;
+        if w.shape[0].exact_div(&groups).is_none() {
+            return fail(format!("{} output channels do not split in {groups} groups", w.shape[0]));
+        }
+        let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
+        for (i, name) in ["height", "width"].into_iter().enumerate() {
+            let (image, kernel, stride) = (&x.shape[2 + i], span(&w.shape[2 + i], self.dilations[i]), self.strides[i]);
+            let padded = image + Dim::from(self.pads[i]) + Dim::from(self.pads[2 + i]);
+            let room = &padded - &kernel;
+            if room.value().is_some_and(|r| r < 0) {
+                return fail(format!("a window of {name} {kernel} does not fit in {padded}, padding included"));
+            }
+            let Some(steps) = i64::try_from(stride).ok().and_then(|s| room.floor_div(s)) else {
+                return fail(format!(
+                    "the {name} {image} with a window of {kernel} is not a whole number of steps of {stride} for every \
+                     value of its symbols; give it as a number"
+                ));
+            };
+            shape.push(steps + 1);
+        }
+        Ok(vec![TensorType::new(x.dtype, shape)])
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        let (image, size) = (&x[0].shape()[2..], &x[1].shape()[2..]);
+        let steps = |i: usize| {
+            let room =
+                (image[i] + self.pads[i] + self.pads[2 + i]).checked_sub((size[i] - 1) * self.dilations[i] + 1)?;
+            Some(room / self.strides[i] + 1)
+        };
+        let (Some(h), Some(w)) = (steps(0), steps(1)) else {
+            return Err(EvalError(format!("conv: a kernel of {size:?} does not fit in an image of {image:?}")));
+        };
+        let slides = self.slides(image, size, &[h, w]);
+        Ok(vec![match (&x[0], &x[1]) {
+            (Tensor::F32(x), Tensor::F32(w)) => Tensor::F32(kernel::correlate(x, w, &slides, self.groups)),
+            (Tensor::F64(x), Tensor::F64(w)) => Tensor::F64(kernel::correlate(x, w, &slides, self.groups)),
+            _ => return Err(EvalError("conv of other than two float tensors of one type".into())),
+        }])
+    }
+    fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
+        let (x, w, g) = (v.x[0], v.x[1], v.grad(0));
+        let left_over = |i: usize| {
+            let axis = 2 + i as i64;
+            let reached = (g.dim(axis) - 1) * Dim::from(self.strides[i]) + span(&w.dim(axis), self.dilations[i]);
+            (x.dim(axis) + Dim::from(self.pads[i]) + Dim::from(self.pads[2 + i]) - reached).size()
+        };
+        let (Some(h), Some(w_)) = (left_over(0), left_over(1)) else {
+            return Grad::Never("the rows that its stride leaves over depend on a symbol");
+        };
+        let back = ConvTranspose {
+            strides: self.strides,
+            pads: self.pads,
+            dilations: self.dilations,
+            output_padding: [h, w_],
+            groups: self.groups,
+        };
+        let dx = x.builder().apply(back, &[g, w]);
+        Grad::To(vec![Some(dx), Some(self.weight_gradient(x, g, [w.dim(2), w.dim(3)]))])
+    }
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        let w = s.x[1];
+        self.spell(s.node("Conv"), w).done()
+    }
+    fn traits(&self) -> Traits {
+        Traits::ROUNDING
+    }
+    fn flops(&self, x: &[&TensorType], y: &[&TensorType]) -> Dim {
+        y[0].shape.elements() * x[1].shape[1..].iter().product::<Dim>() * 2
+    }
+    fn samples() -> Vec<Sample> {
+        let c = Self::new;
+        vec![
+            Sample::new(c(), [&[2, 3, 4, 5], &[4, 3, 1, 1]]),
+            Sample::new(c().stride(2), [&[2, 3, 5, 4], &[4, 3, 1, 1]]),
+            Sample::new(c().pad(1), [&[2, 3, 4, 5], &[4, 3, 3, 3]]),
+            Sample::new(c().stride(2).pad(1), [&[2, 3, 6, 7], &[4, 3, 3, 3]]),
+            Sample::new(c().stride(4), [&[2, 3, 8, 9], &[5, 3, 4, 4]]),
+            Sample::new(c().stride(4).pad(3), [&[1, 2, 10, 9], &[3, 2, 7, 7]]),
+            Sample::new(c().pad(1).groups(4), [&[2, 4, 5, 4], &[4, 1, 3, 3]]),
+            Sample::new(c().stride(2).pad(1).groups(3), [&[2, 3, 6, 5], &[6, 1, 3, 3]]),
+            Sample::new(c().groups(2), [&[2, 4, 4, 4], &[6, 2, 2, 3]]),
+            Sample::new(c().groups(2).stride(2), [&[1, 4, 3, 3], &[2, 2, 1, 1]]),
+            Sample::new(c().dilation(2).pad(2), [&[1, 2, 6, 5], &[3, 2, 3, 3]]),
+            Sample::new(
+                Self { strides: [2, 1], pads: [0, 1, 2, 0], dilations: [1, 2], groups: 1 },
+                [&[2, 2, 5, 6], &[3, 2, 2, 3]],
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::Builder;
+    use crate::ir::{DType, Stage};
+
+    fn infer(op: &Conv, x: &[i64], w: &[i64]) -> Result<TensorType, TypeError> {
+        let (x, w) = (TensorType::new(DType::F32, x), TensorType::new(DType::F32, w));
+        Ok(op.infer(&[&x, &w])?.remove(0))
+    }
+
+    #[test]
+    fn sums_the_window_and_takes_zero_outside() {
+        let x = Tensor::new(&[1, 1, 3, 3], (1..=9).map(f64::from).collect());
+        let w = Tensor::new(&[1, 1, 2, 2], vec![1.0, 10.0, 100.0, 1000.0]);
+        let y = Conv::new().eval(&[x.clone(), w.clone()], &Bindings::new()).expect("fits");
+        assert_eq!(y[0], Tensor::new(&[1, 1, 2, 2], vec![5421.0, 6532.0, 8754.0, 9865.0]));
+        let y = Conv { pads: [1, 1, 0, 0], ..Conv::new().stride(2) }.eval(&[x, w], &Bindings::new()).expect("fits");
+        assert_eq!(y[0], Tensor::new(&[1, 1, 2, 2], vec![1000.0, 3200.0, 7040.0, 9865.0]));
+    }
+
+    #[test]
+    fn groups_see_only_their_channels() {
+        let x = Tensor::new(&[1, 4, 1, 1], vec![1.0f32, 2.0, 3.0, 4.0]);
+        let w = Tensor::new(&[2, 2, 1, 1], vec![1.0f32, 10.0, 100.0, 1000.0]);
+        let y = Conv::new().groups(2).eval(&[x, w], &Bindings::new()).expect("fits");
+        assert_eq!(y[0], Tensor::new(&[1, 2, 1, 1], vec![21.0f32, 4300.0]));
+    }
+
+    #[test]
+    fn symbolic_sizes_divide_or_are_refused_by_name() {
+        let b = Builder::new("t", Stage::Built);
+        let h = b.symbol("h");
+        let image = |h: Dim| TensorType::new(DType::F32, vec![1.into(), 3.into(), h, 32.into()]);
+        let w = TensorType::new(DType::F32, [8, 3, 16, 16]);
+        let patch = Conv::new().stride(16);
+        let y = patch.infer(&[&image(&h * 16), &w]).expect("divides");
+        assert_eq!(y[0].shape[2], h);
+        let e = patch.infer(&[&image(h), &w]).expect_err("h is no multiple of 16");
+        assert!(e.0.contains("the height h") && e.0.contains("give it as a number"), "{e}");
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let e = |op: Conv, x: &[i64], w: &[i64]| infer(&op, x, w).expect_err("refused").0;
+        assert!(e(Conv::new(), &[1, 3, 4, 4], &[8, 4, 1, 1]).contains("channels"));
+        assert!(e(Conv::new().groups(2), &[1, 4, 4, 4], &[3, 2, 1, 1]).contains("do not split in 2 groups"));
+        assert!(e(Conv::new(), &[1, 3, 2, 4], &[8, 3, 3, 3]).contains("height 3 does not fit in 2"));
+        assert!(e(Conv::new().stride(0), &[1, 3, 4, 4], &[8, 3, 1, 1]).contains("positive"));
+        assert!(e(Conv::new(), &[3, 4, 4], &[8, 3, 1, 1]).contains("4 axes"));
+        assert!(e(Conv::new(), &[1, 3, 4, 4], &[8, 3, 0, 1]).contains("empty"));
+    }
+}

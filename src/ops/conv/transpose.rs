@@ -1,0 +1,157 @@
+//! The adjoint of a convolution in its image.
+
+use super::super::check::{equal, fail, operands};
+use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Conv, images, kernel, span};
+use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+
+op! {
+    /// Each pixel of `x: [n, in, height, width]` adds its multiple of the kernel `w: [in, out/groups, kh, kw]`
+    /// to the result, `strides` apart; then `pads` are cut off and `output_padding` is added. What [`Conv`] with the
+    /// same attributes maps from an image to `x`'s shape, this maps back.
+    pub struct ConvTranspose = "conv_transpose" {
+        /// Rows and columns between the kernels of neighbouring pixels.
+        pub strides: [usize; 2],
+        /// Cut off the result: top, left, bottom, right.
+        pub pads: [usize; 4],
+        /// Rows and columns between neighbouring kernel elements.
+        pub dilations: [usize; 2],
+        /// Rows and columns that the result has more at its end, less than the stride or the dilation.
+        pub output_padding: [usize; 2],
+        /// Independent convolutions side by side.
+        pub groups: usize,
+    }
+}
+
+impl ConvTranspose {
+    /// The convolution that this is the adjoint of.
+    fn adjoint(&self) -> Conv {
+        Conv { strides: self.strides, pads: self.pads, dilations: self.dilations, groups: self.groups }
+    }
+
+    fn size(&self, i: usize, steps: &Dim, kernel: &Dim) -> Dim {
+        let covered = (steps - 1) * Dim::from(self.strides[i]) + span(kernel, self.dilations[i]);
+        covered + Dim::from(self.output_padding[i]) - Dim::from(self.pads[i]) - Dim::from(self.pads[2 + i])
+    }
+}
+
+impl OpDef for ConvTranspose {
+    fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        let [x, w] = operands(x)?;
+        self.adjoint().check()?;
+        images(x, w)?;
+        equal(&format!("channels of {x} and {w}"), &x.shape[1], &w.shape[0])?;
+        let groups = Dim::from(self.groups);
+        if x.shape[1].exact_div(&groups).is_none() {
+            return fail(format!("{} input channels do not split in {groups} groups", x.shape[1]));
+        }
+        let mut shape = vec![x.shape[0].clone(), &w.shape[1] * groups];
+        for i in 0..2 {
+            if self.output_padding[i] >= self.strides[i].max(self.dilations[i]) {
+                return fail(format!("output_padding {:?} must be less than the stride", self.output_padding));
+            }
+            let size = self.size(i, &x.shape[2 + i], &w.shape[2 + i]);
+            if x.shape[2 + i].is(0) || size.value().is_some_and(|s| s < 0) {
+                return fail(format!("nothing is left of {x} with the kernel {w} and pads {:?}", self.pads));
+            }
+            shape.push(size);
+        }
+        Ok(vec![TensorType::new(x.dtype, shape)])
+    }
+    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+        let (steps, taps) = (&x[0].shape()[2..], &x[1].shape()[2..]);
+        let size = |i: usize| self.size(i, &Dim::from(steps[i]), &Dim::from(taps[i])).size();
+        let (Some(h), Some(w)) = (size(0), size(1)) else {
+            return Err(EvalError(format!("conv_transpose: nothing is left of an image of {steps:?}")));
+        };
+        let slides = self.adjoint().slides(&[h, w], taps, steps);
+        Ok(vec![match (&x[0], &x[1]) {
+            (Tensor::F32(x), Tensor::F32(w)) => Tensor::F32(kernel::spread(x, w, &slides, self.groups)),
+            (Tensor::F64(x), Tensor::F64(w)) => Tensor::F64(kernel::spread(x, w, &slides, self.groups)),
+            _ => return Err(EvalError("conv_transpose of other than two float tensors of one type".into())),
+        }])
+    }
+    fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
+        let (x, w, g) = (v.x[0], v.x[1], v.grad(0));
+        // An output padding of a stride or more gives the convolution room for further steps.
+        let dx = g.conv(self.adjoint(), w, None).narrow(2, 0, x.dim(2)).narrow(3, 0, x.dim(3));
+        Grad::To(vec![Some(dx), Some(self.adjoint().weight_gradient(g, x, [w.dim(2), w.dim(3)]))])
+    }
+    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        let w = s.x[1];
+        self.adjoint().spell(s.node("ConvTranspose"), w).ints("output_padding", self.output_padding).done()
+    }
+    fn traits(&self) -> Traits {
+        Traits::ROUNDING
+    }
+    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
+        x[0].shape.elements() * x[1].shape[1..].iter().product::<Dim>() * 2
+    }
+    fn samples() -> Vec<Sample> {
+        let of = |c: Conv, output_padding: [usize; 2]| Self {
+            strides: c.strides,
+            pads: c.pads,
+            dilations: c.dilations,
+            output_padding,
+            groups: c.groups,
+        };
+        let c = Conv::new;
+        vec![
+            Sample::new(of(c(), [0, 0]), [&[2, 3, 3, 4], &[3, 2, 1, 1]]),
+            Sample::new(of(c().pad(1), [0, 0]), [&[2, 3, 3, 4], &[3, 2, 3, 3]]),
+            Sample::new(of(c().stride(2).pad(1), [1, 0]), [&[2, 3, 3, 4], &[3, 2, 3, 3]]),
+            Sample::new(of(c().stride(4), [0, 1]), [&[1, 2, 2, 2], &[2, 3, 4, 4]]),
+            Sample::new(of(c().stride(2).pad(1).groups(4), [1, 1]), [&[2, 4, 3, 2], &[4, 1, 3, 3]]),
+            Sample::new(of(c().groups(2), [0, 0]), [&[1, 4, 3, 3], &[4, 3, 2, 3]]),
+            Sample::new(of(c().dilation(2).pad(1), [0, 0]), [&[1, 2, 3, 3], &[2, 2, 2, 3]]),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::DType;
+
+    fn upsample(output_padding: [usize; 2]) -> ConvTranspose {
+        ConvTranspose { strides: [2, 2], pads: [0; 4], dilations: [1; 2], output_padding, groups: 1 }
+    }
+
+    #[test]
+    fn spreads_each_pixel() {
+        let x = Tensor::new(&[1, 1, 1, 2], vec![1.0f64, 10.0]);
+        let w = Tensor::new(&[1, 1, 1, 3], vec![1.0f64, 2.0, 3.0]);
+        let y = upsample([0, 1]).eval(&[x, w], &Bindings::new()).expect("fits");
+        assert_eq!(y[0], Tensor::new(&[1, 1, 1, 6], vec![1.0, 2.0, 13.0, 20.0, 30.0, 0.0]));
+    }
+
+    #[test]
+    fn is_the_adjoint_of_conv() {
+        let x = Tensor::new(&[1, 2, 5, 4], (0..40).map(|i| f64::from(i * i % 17)).collect());
+        let w = Tensor::new(&[3, 2, 3, 2], (0..36).map(|i| f64::from(i * 7 % 11)).collect());
+        let conv = Conv { pads: [1, 0, 0, 1], ..Conv::new().stride(2) };
+        let y = conv.eval(&[x.clone(), w.clone()], &Bindings::new()).expect("fits").remove(0);
+        let g = Tensor::new(y.shape(), (0..y.len()).map(|i| (i as f64).sin()).collect());
+        let back = ConvTranspose {
+            strides: conv.strides,
+            pads: conv.pads,
+            dilations: conv.dilations,
+            output_padding: [1, 1],
+            groups: 1,
+        };
+        let dx = back.eval(&[g.clone(), w], &Bindings::new()).expect("fits").remove(0);
+        assert_eq!(dx.shape(), x.shape());
+        let dot = |a: &Tensor, b: &Tensor| a.to_f64_vec().iter().zip(b.to_f64_vec()).map(|(a, b)| a * b).sum::<f64>();
+        assert!((dot(&y, &g) - dot(&x, &dx)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let t = |s: [i64; 4]| TensorType::new(DType::F32, s);
+        let e = |op: ConvTranspose, x, w| op.infer(&[&t(x), &t(w)]).expect_err("refused").0;
+        assert!(e(upsample([2, 0]), [1, 2, 3, 3], [2, 1, 2, 2]).contains("output_padding"));
+        assert!(e(upsample([0, 0]), [1, 2, 3, 3], [3, 1, 2, 2]).contains("channels"));
+        assert!(e(ConvTranspose { pads: [9; 4], ..upsample([0, 0]) }, [1, 2, 3, 3], [2, 1, 2, 2]).contains("nothing"));
+        assert!(e(ConvTranspose { groups: 2, ..upsample([0, 0]) }, [1, 3, 3, 3], [3, 1, 2, 2]).contains("2 groups"));
+    }
+}
