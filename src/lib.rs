@@ -7,5 +7,6 @@ pub mod nn;
 pub mod ops;
 pub mod passes;
 pub mod rewrite;
+pub mod text;
 pub mod variants;
 pub mod weights;
