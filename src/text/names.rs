@@ -61,7 +61,10 @@ pub(super) struct Names<'g> {
 enum Name<'g> {
     Input(&'g str),
     Param(&'g str),
-    Result { scope: &'g str, number: usize },
+    Result {
+        scope: &'g str,
+        number: usize,
+    },
     /// Nothing defines it: only in broken graphs.
     Nothing,
 }

@@ -89,7 +89,7 @@ impl<'g> Printer<'g> {
     }
 
     fn ty(&self, value: usize) -> String {
-        self.types.get(value).map_or_else(|| "?".to_owned(), |t| t.to_string())
+        self.types.get(value).copied().map_or_else(|| "?".to_owned(), ToString::to_string)
     }
 
     fn node(&mut self, id: NodeId, node: &'g Node) {

@@ -2,8 +2,8 @@
 
 use super::{Style, annotate, parse, parse_all, print, same};
 use crate::ir::verify::verify;
-use crate::ir::{DType, Entity, Init, Literal, Origin, Stage, Symbol, Tensor, TensorType, ValueId};
-use crate::ops::{Const, Graph, Op, SampleOperand};
+use crate::ir::{DType, Dim, Entity, Init, Literal, Operands, Origin, Stage, Tensor, TensorType, ValueId};
+use crate::ops::{Const, Graph, Op, Sample, SampleOperand};
 use proptest::prelude::*;
 
 /// Uses every construct of the text form.
@@ -70,34 +70,55 @@ fn several_graphs_are_read_in_order() {
     assert!(parse_all("\n // nothing\n").expect("no graph").is_empty());
 }
 
+/// A graph of one sample; its node is the last.
+fn sample_graph(sample: &Sample) -> Graph {
+    let mut g = Graph::new("sample", Stage::Built);
+    let origin = Origin { scope: g.scope("s"), at: None, rule: None };
+    let mut operands = Operands::new();
+    for (i, operand) in sample.operands.iter().enumerate() {
+        operands.push(match operand {
+            SampleOperand::Drawn(ty) => {
+                ty.shape.iter().flat_map(Dim::symbols).for_each(|s| g.declare(s.clone()));
+                g.add_input(format!("x{i}"), ty.clone())
+            }
+            SampleOperand::Given(t) => {
+                let node = g.add_node(Const::new(t.clone()).into(), Operands::new(), origin);
+                g.node(node.expect("a constant")).result(0)
+            }
+        });
+    }
+    let node = g.add_node(sample.op.clone(), operands, origin).unwrap_or_else(|e| panic!("{:?}: {e}", sample.op));
+    for (i, v) in g.node(node).outputs().enumerate() {
+        g.add_output(format!("y{i}"), v);
+    }
+    g
+}
+
 #[test]
 fn every_sample_of_every_op_round_trips() {
     for sample in Op::samples() {
-        let mut g = Graph::new("sample", Stage::Built);
-        g.declare(Symbol::new("n").expect("a name"));
-        let origin = Origin { scope: g.scope("s"), at: None, rule: None };
-        let mut operands = crate::ir::Operands::new();
-        for (i, operand) in sample.operands.iter().enumerate() {
-            operands.push(match operand {
-                SampleOperand::Drawn(ty) => {
-                    ty.shape.iter().flat_map(crate::ir::Dim::symbols).for_each(|s| g.declare(s.clone()));
-                    g.add_input(format!("x{i}"), ty.clone())
-                }
-                SampleOperand::Given(t) => {
-                    let node = g.add_node(Const::new(t.clone()).into(), [].into_iter().collect(), origin);
-                    g.node(node.expect("a constant")).result(0)
-                }
-            });
-        }
-        let node = g.add_node(sample.op.clone(), operands, origin).unwrap_or_else(|e| panic!("{:?}: {e}", sample.op));
-        for (i, v) in g.node(node).outputs().collect::<Vec<_>>().into_iter().enumerate() {
-            g.add_output(format!("y{i}"), v);
-        }
-        let text = print(&g, &Style::COMPLETE);
+        let text = sample_graph(&sample).to_string();
         let back = graph(&text);
-        assert_eq!(print(&back, &Style::COMPLETE), text);
-        let read = back.nodes().last().expect("a node").1;
-        assert_eq!(read.op, sample.op, "{text}");
+        assert_eq!(back.to_string(), text);
+        assert_eq!(back.nodes().last().expect("a node").1.op, sample.op, "{text}");
+    }
+}
+
+#[test]
+fn absurd_numbers_in_any_op_are_never_a_panic() {
+    let absurd = ["0", "3", "-1", "4294967296", "9223372036854775806", "9223372036854775807", "-9223372036854775808"];
+    for sample in Op::samples() {
+        let text = sample_graph(&sample).to_string();
+        let digits = |i: usize| text.as_bytes()[i].is_ascii_digit();
+        for start in (1..text.len()).filter(|&i| digits(i) && !digits(i - 1)) {
+            let end = (start..text.len()).find(|&i| !digits(i)).unwrap_or(text.len());
+            for number in absurd {
+                let changed = format!("{}{number}{}", &text[..start], &text[end..]);
+                if let Ok(g) = parse(&changed) {
+                    assert!(verify(&g).is_ok() && same(&g, &graph(&g.to_string())), "{changed}");
+                }
+            }
+        }
     }
 }
 
@@ -107,14 +128,18 @@ fn large_constants_are_digests_on_demand_only() {
     let tensor = Tensor::new(&[17], numbers);
     let mut g = Graph::new("g", Stage::Built);
     let origin = Origin { scope: g.scope(""), at: None, rule: None };
-    g.add_node(Const::new(tensor.clone()).into(), [].into_iter().collect(), origin).expect("a constant");
+    g.add_node(Const::new(tensor.clone()).into(), Operands::new(), origin).expect("a constant");
     let ty = TensorType::new(DType::F32, [17]);
     g.add_param("table", ty, Init::Value(Literal::new(tensor.clone())), false);
     assert!(same(&g, &graph(&g.to_string())));
     let short = print(&g, &Style::SNAPSHOT);
     let digest = format!("f32[17] #{:032x}", Literal::new(tensor).digest());
     assert_eq!(short.matches(&digest).count(), 2, "{short}");
-    assert!(refusal(&short).starts_with("line 4, column 40: this constant was printed as a digest"), "{}", refusal(&short));
+    assert!(
+        refusal(&short).starts_with("line 4, column 40: this constant was printed as a digest"),
+        "{}",
+        refusal(&short)
+    );
 }
 
 #[test]
@@ -132,7 +157,11 @@ fn origins_are_comments() {
 
 #[test]
 fn numbers_are_read_without_loss() {
-    for value in ["f32[3] [-0.0, 3.4028235e38, 1e-45]", "f64[2] [0.1, 5e-324]", "i64[2] [-9223372036854775808, 9223372036854775807]"] {
+    for value in [
+        "f32[3] [-0.0, 3.4028235e38, 1e-45]",
+        "f64[2] [0.1, 5e-324]",
+        "i64[2] [-9223372036854775808, 9223372036854775807]",
+    ] {
         let ty = value.split(' ').next().expect("a type");
         let text = line(&format!("%0 = const {{value = {value}}} : {ty}"));
         assert!(graph(&text).to_string().contains(value), "{value}");
@@ -212,9 +241,9 @@ fn ops_are_refused_after_their_last_stage() {
 #[test]
 fn sizes_that_would_explode_are_refused() {
     let symbols: Vec<String> = (0..40).map(|i| format!("s{i}")).collect();
-    let declared: String = symbols.iter().map(|s| format!("  symbol {s}\n")).collect();
+    let declared = symbols.join("\n  symbol ");
     let sums: Vec<String> = symbols.iter().map(|s| format!("{s} + 1")).collect();
-    let text = format!("graph g  stage built\n{declared}  input x : f32[{}]\n", sums.join(", "));
+    let text = format!("graph g  stage built\n  symbol {declared}\n  input x : f32[{}]\n", sums.join(", "));
     assert!(refusal(&text).contains("may have more than 256 terms"));
     let text = format!("graph g  stage built\n  symbol h\n  input x : f32[{}]\n", vec!["h"; 65].join("*"));
     assert!(refusal(&text).contains("at most 64 factors"));
