@@ -17,7 +17,9 @@
 //! All violations are reported, not the first. Nothing here panics, whatever the graph holds, so a
 //! broken graph can be looked at; it follows that this file never indexes with an id it was given.
 
-use super::{Def, Dim, Entity, Graph, Init, Node, NodeId, Operator, Origin, ParamId, Shape, Symbol, TensorType, ValueId};
+use super::{
+    Def, Dim, Entity, Graph, Init, Node, NodeId, Operator, Origin, ParamId, Shape, Symbol, TensorType, ValueId,
+};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::Location;
@@ -291,9 +293,10 @@ impl<'g, O: Operator> Checker<'g, O> {
             let owner = match value.def {
                 Def::Input(i) => g.inputs.get(i).map(|x| x.value == v),
                 Def::Param(p) => g.params.get(p).map(|x| x.value == v),
-                Def::Result { node, index } => g.nodes.get(node).map(|n| {
-                    index < n.results as usize && n.first.index().checked_add(index) == Some(v.index())
-                }),
+                Def::Result { node, index } => g
+                    .nodes
+                    .get(node)
+                    .map(|n| index < n.results as usize && n.first.index().checked_add(index) == Some(v.index())),
             };
             match owner {
                 None => self.report(Rule::Ids, place, format!("its definition {:?} does not exist", value.def)),
@@ -332,171 +335,4 @@ impl<'g, O: Operator> Checker<'g, O> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ir::{DType, Literal, ScopeId, Stage, Tensor, TypeError, Value};
-
-    /// The least that can be an op: `Sum` keeps the type of its two operands, `Split` gives one operand twice.
-    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-    enum Mock {
-        Sum,
-        Split,
-    }
-
-    impl Operator for Mock {
-        fn name(&self) -> &'static str {
-            if *self == Self::Sum { "sum" } else { "split" }
-        }
-        fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-            match (self, x) {
-                (Self::Sum, [a, b]) if a == b => Ok(vec![(*a).clone()]),
-                (Self::Split, [a]) => Ok(vec![(*a).clone(), (*a).clone()]),
-                _ => Err(TypeError(format!("cannot take {x:?}"))),
-            }
-        }
-        fn allowed(&self, stage: Stage) -> bool {
-            *self == Self::Sum || stage == Stage::Built
-        }
-    }
-
-    fn symbol(name: &str) -> Symbol {
-        Symbol::new(name).expect("a name")
-    }
-
-    /// %0 input x, %1 parameter w, n0: %2, %3 = split %0, n1: %4 = sum %2, %1.
-    fn graph() -> Graph<Mock> {
-        let mut g = Graph::new("g", Stage::Built);
-        g.declare(symbol("batch"));
-        let ty = TensorType::new(DType::F32, [Dim::symbol(symbol("batch")), Dim::known(2)]);
-        let x = g.add_input("x", ty.clone());
-        let w = g.add_param("head.weight", ty, Init::ZEROS, true);
-        let origin = Origin { scope: g.scope("head"), at: Some(Location::caller()), rule: None };
-        let split = g.add_node(Mock::Split, [x].into_iter().collect(), origin).expect("it types");
-        let half = g.node(split).result(0);
-        let sum = g.add_node(Mock::Sum, [half, w].into_iter().collect(), origin).expect("it types");
-        let y = g.node(sum).result(0);
-        g.add_output("y", y);
-        g
-    }
-
-    fn corrupt(f: impl FnOnce(&mut Graph<Mock>)) -> Vec<Violation> {
-        let mut g = graph();
-        f(&mut g);
-        verify(&g).expect_err("the graph was corrupted").0
-    }
-
-    /// The rules broken, without repetition.
-    fn broken(f: impl FnOnce(&mut Graph<Mock>)) -> Vec<Rule> {
-        let rules: BTreeSet<Rule> = corrupt(f).iter().map(|v| v.rule).collect();
-        rules.into_iter().collect()
-    }
-
-    fn v(i: usize) -> ValueId {
-        ValueId::new(i)
-    }
-    fn n(i: usize) -> NodeId {
-        NodeId::new(i)
-    }
-
-    #[test]
-    fn a_built_graph_is_valid() {
-        verify(&graph()).expect("valid");
-    }
-
-    #[test]
-    fn ids_are_in_range() {
-        assert_eq!(broken(|g| g.nodes[n(1)].inputs[0] = v(99)), [Rule::Ids]);
-        assert_eq!(broken(|g| g.nodes[n(1)].origin.scope = ScopeId::new(99)), [Rule::Ids]);
-        assert_eq!(broken(|g| g.nodes[n(1)].results = u32::MAX), [Rule::Ids]);
-        assert_eq!(broken(|g| g.params[ParamId::new(0)].value = v(99)), [Rule::Ids, Rule::Owned]);
-        assert_eq!(broken(|g| g.inputs[0].value = v(99)), [Rule::Ids, Rule::Owned]);
-        assert_eq!(broken(|g| g.values[v(1)].def = Def::Param(ParamId::new(9))), [Rule::Ids, Rule::Owned]);
-    }
-
-    #[test]
-    fn operands_are_defined_before() {
-        assert_eq!(broken(|g| g.nodes[n(0)].inputs[0] = v(4)), [Rule::Order]);
-        assert_eq!(broken(|g| g.nodes[n(1)].inputs[0] = v(4)), [Rule::Order]);
-    }
-
-    #[test]
-    fn results_are_contiguous_and_owned() {
-        assert_eq!(broken(|g| g.values[v(3)].def = Def::Result { node: n(0), index: 0 }), [Rule::Owned]);
-        assert_eq!(broken(|g| g.values[v(3)].def = Def::Input(0)), [Rule::Owned]);
-        assert!(broken(|g| g.nodes[n(1)].first = v(3)).contains(&Rule::Owned));
-        let orphan = |g: &mut Graph<Mock>| {
-            let value = Value { ty: g.values[v(0)].ty.clone(), def: Def::Result { node: n(1), index: 1 } };
-            g.values.push(value);
-        };
-        assert_eq!(broken(orphan), [Rule::Owned]);
-    }
-
-    #[test]
-    fn stored_types_are_inferred_types() {
-        assert_eq!(broken(|g| g.values[v(4)].ty.dtype = DType::F64), [Rule::Types]);
-        assert_eq!(broken(|g| g.nodes[n(1)].inputs.truncate(1)), [Rule::Types]);
-        assert_eq!(broken(|g| g.nodes[n(1)].op = Mock::Split), [Rule::Types]);
-    }
-
-    #[test]
-    fn sizes_are_valid_and_countable() {
-        let resize = |d: Dim| move |g: &mut Graph<Mock>| g.values[v(0)].ty.shape.0[1] = d;
-        assert!(broken(resize(Dim::known(-1))).contains(&Rule::Dims));
-        assert!(broken(resize(Dim::OVERFLOW)).contains(&Rule::Dims));
-        assert!(broken(resize(Dim::known(i64::MAX - 1))).iter().all(|r| *r == Rule::Types), "batch times a number");
-        let huge = TensorType::new(DType::F32, [i64::MAX / 2, 4]);
-        assert_eq!(broken(|g| drop(g.add_input("huge", huge))), [Rule::Dims]);
-    }
-
-    #[test]
-    fn outputs_exist() {
-        assert_eq!(broken(|g| g.outputs[0].value = v(99)), [Rule::Outputs]);
-    }
-
-    #[test]
-    fn names_are_unique_and_not_empty() {
-        let ty = TensorType::new(DType::F32, [2]);
-        assert_eq!(broken(|g| drop(g.add_input("x", ty.clone()))), [Rule::Names]);
-        assert_eq!(broken(|g| drop(g.add_input("", ty))), [Rule::Names]);
-        assert_eq!(broken(|g| g.add_output("y", v(0))), [Rule::Names]);
-        assert_eq!(broken(|g| g.outputs[0].name.clear()), [Rule::Names]);
-    }
-
-    #[test]
-    fn parameter_paths_are_unique_and_not_empty() {
-        let ty = TensorType::new(DType::F32, [2]);
-        assert_eq!(broken(|g| drop(g.add_param("head.weight", ty.clone(), Init::ONES, true))), [Rule::Paths]);
-        assert_eq!(broken(|g| drop(g.add_param("", ty, Init::ONES, true))), [Rule::Paths]);
-    }
-
-    #[test]
-    fn symbols_are_declared_once() {
-        assert_eq!(broken(|g| g.symbols.clear()), [Rule::Symbols]);
-        assert_eq!(broken(|g| g.symbols.push(symbol("batch"))), [Rule::Symbols]);
-    }
-
-    #[test]
-    fn ops_are_allowed_at_the_stage() {
-        assert_eq!(broken(|g| g.stage = Stage::Legal), [Rule::Stage]);
-    }
-
-    #[test]
-    fn computed_contents_have_the_type_of_their_parameter() {
-        let ty = TensorType::new(DType::F32, [2]);
-        let contents = Init::Value(Literal::new(Tensor::new(&[3], vec![0.0f32; 3])));
-        assert_eq!(broken(|g| drop(g.add_param("table", ty, contents, false))), [Rule::Contents]);
-    }
-
-    #[test]
-    fn every_violation_is_reported_with_its_origin() {
-        let all = corrupt(|g| {
-            g.stage = Stage::Legal;
-            g.outputs[0].value = v(99);
-            g.values[v(4)].ty.dtype = DType::F64;
-        });
-        assert_eq!(all.iter().map(|v| v.rule).collect::<Vec<_>>(), [Rule::Stage, Rule::Types, Rule::Outputs]);
-        let text = Violations(all).to_string();
-        assert!(text.starts_with("head: node n0: split may not occur at stage legal\n    at src"), "{text}");
-        assert!(text.contains("result 0 of sum is stored as f64[batch, 2], expected f32[batch, 2]"), "{text}");
-    }
-}
+mod tests;

@@ -17,8 +17,9 @@
 //! - `[path]` opens a scope; `[]` is the root. A scope may be opened more than once.
 //! - Values are numbered within their scope, so that a new node changes one block of a diff:
 //!   `%1` is of the current scope, `%head/1` of another, `%/1` of the root. Inputs go by their name.
-//! - Parameters are declared where they are first needed, in the order of the graph. `@weight` is
-//!   relative to the current scope, `@/head.weight` is a full path; declarations name them alike.
+//! - Parameters are declared in the order of the graph, at the head of a block of their scope when that
+//!   order allows it, and before they are first read. `@weight` is relative to the current scope,
+//!   `@/head.weight` is a full path; declarations name them alike.
 //!   `param` is trained, `buffer` is not; what follows the type is how it starts.
 //! - Types and attributes are always written, defaults included: a snapshot is a contract.
 //! - A name other than letters, digits, `_`, `.` and `-` is quoted: `"odd name"`.

@@ -39,13 +39,14 @@ pub(super) fn join(scope: &str, name: &str) -> String {
     if scope.is_empty() { name.to_owned() } else { format!("{scope}.{name}") }
 }
 
+/// The rest of a path that lies below a scope; the inverse of [`join`].
+pub(super) fn below<'p>(scope: &str, path: &'p str) -> Option<&'p str> {
+    if scope.is_empty() { Some(path) } else { path.strip_prefix(scope).and_then(|rest| rest.strip_prefix('.')) }
+}
+
 /// A parameter as seen from a scope: relative where its path begins with the scope, else `/` and the path.
 pub(super) fn path_from(scope: Option<&str>, path: &str) -> String {
-    let relative = match scope {
-        None => None,
-        Some("") => Some(path),
-        Some(scope) => path.strip_prefix(scope).and_then(|rest| rest.strip_prefix('.')),
-    };
+    let relative = scope.and_then(|scope| below(scope, path));
     relative.map_or_else(|| format!("/{}", quote(path)), quote)
 }
 
@@ -60,7 +61,10 @@ pub(super) struct Names<'g> {
 enum Name<'g> {
     Input(&'g str),
     Param(&'g str),
-    Result { scope: &'g str, number: usize },
+    Result {
+        scope: &'g str,
+        number: usize,
+    },
     /// Nothing defines it: only in broken graphs.
     Nothing,
 }

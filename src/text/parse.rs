@@ -5,7 +5,7 @@
 
 use super::cursor::{Cursor, ParseError};
 use super::names::join;
-use super::values::{Symbols, attributes, init, tensor_type};
+use super::values::{Symbols, attributes, init, is_reserved, tensor_type};
 use crate::ir::{Operands, Operator as _, Origin, Stage, Symbol, TensorType, ValueId};
 use crate::ops::{Graph, Op};
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,6 +124,9 @@ impl Reader {
         let Some(symbol) = Symbol::new(name) else {
             return Err(c.error_at(start, format!("a symbol begins with a letter, found `{name}`")));
         };
+        if is_reserved(name) {
+            return Err(c.error_at(start, format!("`{name}` is a word of the text form: call the symbol otherwise")));
+        }
         if !self.symbols.insert(symbol.clone()) {
             return Err(c.error_at(start, format!("symbol `{name}` is declared twice")));
         }

@@ -1,8 +1,8 @@
 //! Graph to text. Same graph, same bytes; total on broken graphs, so that they can be looked at.
 
-use super::names::{Names, path_from, quote};
+use super::names::{Names, below, path_from, quote};
 use crate::ir::verify::Place;
-use crate::ir::{Def, Element, Entity, Init, Literal, Node as IrNode, NodeId, Param, ParamId, Tensor, TensorType};
+use crate::ir::{Def, Element, Entity, Init, Literal, NodeId, Param, ParamId, Tensor, TensorType};
 use crate::ops::{AttrValue, Graph, Node};
 use std::fmt::{Display, Write as _};
 
@@ -89,12 +89,13 @@ impl<'g> Printer<'g> {
     }
 
     fn ty(&self, value: usize) -> String {
-        self.types.get(value).map_or_else(|| "?".to_owned(), |t| t.to_string())
+        self.types.get(value).copied().map_or_else(|| "?".to_owned(), ToString::to_string)
     }
 
     fn node(&mut self, id: NodeId, node: &'g Node) {
         let scope = self.names.scope(node.origin.scope);
-        if self.scope != Some(scope) {
+        let opened = self.scope != Some(scope);
+        if opened {
             if self.scope.is_none() {
                 self.blank();
             }
@@ -102,7 +103,10 @@ impl<'g> Printer<'g> {
             let path = if scope.is_empty() { String::new() } else { quote(scope) };
             self.line(Vec::new(), format!("[{path}]"));
         }
-        self.declare_params(self.needed(node));
+        let needed = self.needed(node);
+        if opened || needed > self.declared {
+            self.declare_params(self.with_siblings(needed, scope));
+        }
 
         let results: Vec<_> = self.names.results(node).collect();
         let mut text = String::from("  ");
@@ -130,6 +134,14 @@ impl<'g> Printer<'g> {
             _ => None,
         });
         params.max().unwrap_or(0).min(self.params.len())
+    }
+
+    /// Moves a position past the parameters directly in a scope that come next, so that those of a layer
+    /// stand together at the head of its block.
+    fn with_siblings(&self, needed: usize, scope: &str) -> usize {
+        let start = needed.max(self.declared);
+        let is_leaf = |p: &&&Param| below(scope, &p.path).is_some_and(|name| !name.contains('.'));
+        start + self.params[start..].iter().take_while(is_leaf).count()
     }
 
     /// Declares the parameters up to a position, in the order of the graph.
@@ -165,6 +177,7 @@ impl<'g> Printer<'g> {
                 AttrValue::Int(x) => put(text, x),
                 AttrValue::Real(x) => put(text, Number(x.0)),
                 AttrValue::Bool(x) => put(text, x),
+                AttrValue::Dim(x) => put(text, x),
                 AttrValue::DType(x) => put(text, x),
                 AttrValue::Ints(x) => brackets(text, x),
                 AttrValue::Dims(x) => brackets(text, x),
@@ -247,7 +260,7 @@ macro_rules! number {
 }
 number! { f32 f64 }
 
-fn origin(text: &mut String, node: &IrNode<crate::ops::Op>) {
+fn origin(text: &mut String, node: &Node) {
     let (at, rule) = (node.origin.at, node.origin.rule);
     if at.is_some() || rule.is_some() {
         text.push_str("  //");

@@ -280,42 +280,38 @@ pub(super) fn attributes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Attrs>
 }
 
 fn attribute(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<AttrValue> {
-    const WHAT: &str = "the value of an attribute: a number, `true`, `false`, an element type, a list or a tensor";
-    let first = c.peek();
-    match first {
-        Some('[') => {
-            c.expect('[')?;
-            let sizes = sizes(c, symbols)?;
-            let numbers: Option<Vec<i64>> = sizes.iter().map(|s| s.number).collect();
-            Ok(numbers.map_or_else(|| AttrValue::Dims(sizes.into_iter().map(|s| s.dim).collect()), AttrValue::Ints))
-        }
-        Some(x) if x.is_ascii_digit() || matches!(x, '-' | '+' | '.') => number(c),
-        _ => {
-            let mut ahead = c.clone();
-            match ahead.number() {
-                "true" | "false" => bool::read(c).map(AttrValue::Bool),
-                "nan" | "inf" => number(c),
-                "" => c.expected(WHAT),
-                word if DType::parse(word).is_some() => {
-                    let dtype = dtype(c)?;
-                    if c.peek_here() == Some('[') {
-                        literal(c, dtype).map(AttrValue::Literal)
-                    } else {
-                        Ok(AttrValue::DType(dtype))
-                    }
-                }
-                _ => c.expected(WHAT),
+    if c.peek() == Some('[') {
+        c.expect('[')?;
+        let sizes = sizes(c, symbols)?;
+        let numbers: Option<Vec<i64>> = sizes.iter().map(|s| s.number).collect();
+        return Ok(numbers.map_or_else(|| AttrValue::Dims(sizes.into_iter().map(|s| s.dim).collect()), AttrValue::Ints));
+    }
+    let text = c.clone().number();
+    let unsigned = text.trim_start_matches(['-', '+']);
+    match unsigned {
+        "" => c.expected("a number, a size, `true`, `false`, an element type, a list or a tensor"),
+        "true" | "false" => bool::read(c).map(AttrValue::Bool),
+        word if DType::parse(word).is_some() => {
+            let dtype = dtype(c)?;
+            if c.peek_here() == Some('[') {
+                literal(c, dtype).map(AttrValue::Literal)
+            } else {
+                Ok(AttrValue::DType(dtype))
             }
         }
+        word if !is_reserved(word) && (word.bytes().all(|b| b.is_ascii_digit()) || is_symbol_like(word)) => {
+            let size = size(c, symbols)?;
+            Ok(size.number.map_or(AttrValue::Dim(size.dim), AttrValue::Int))
+        }
+        _ => f64::read(c).map(|x| AttrValue::Real(Real(x))),
     }
 }
 
-/// An integer when it is written as one, else a float.
-fn number(c: &mut Cursor<'_>) -> Result<AttrValue> {
-    let text = c.clone().number();
-    if text.bytes().skip(1).all(|b| b.is_ascii_digit()) && text.ends_with(|x: char| x.is_ascii_digit()) {
-        i64::read(c).map(AttrValue::Int)
-    } else {
-        f64::read(c).map(|x| AttrValue::Real(Real(x)))
-    }
+fn is_symbol_like(word: &str) -> bool {
+    word.starts_with(|x: char| x.is_ascii_alphabetic())
+}
+
+/// Whether a word means something as the value of an attribute, so that no symbol can be called so.
+pub(super) fn is_reserved(word: &str) -> bool {
+    matches!(word, "true" | "false" | "nan" | "inf") || DType::parse(word).is_some()
 }
