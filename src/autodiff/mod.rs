@@ -106,7 +106,9 @@ fn pull<'g>(
         let contributions =
             b.with_origin(&scope, node.origin.at, Some(RULE), || step(b, node, &g, &wanted, forward))?;
         b.with_origin(&scope, node.origin.at, Some(RULE), || {
-            contributions.into_iter().for_each(|(v, g)| cotangents.add(v, g));
+            for (v, g) in contributions {
+                cotangents.add(v, g);
+            }
         });
     }
     cotangents.0.retain(|v, _| targets.contains(v));
@@ -165,7 +167,9 @@ fn path<'g>(
 ) -> (Vec<Node>, Side<ValueId, bool>) {
     b.read(|graph| {
         let mut wanted = Side::new(graph.value_count(), false);
-        targets.iter().for_each(|&v| wanted[v] = true);
+        for &v in targets {
+            wanted[v] = true;
+        }
         let last = seeds.iter().filter_map(|&(v, _)| graph.producer(v)).max();
         let mut below = Vec::new();
         for (_, node) in graph.nodes().take(last.map_or(0, |n| n.index() + 1)) {
@@ -176,7 +180,9 @@ fn path<'g>(
             }
         }
         let mut live = Side::new(graph.value_count(), false);
-        seeds.iter().for_each(|&(v, _)| live[v] = true);
+        for &(v, _) in seeds {
+            live[v] = true;
+        }
         let mut nodes = Vec::new();
         for node in below.into_iter().rev().filter(|n| n.outputs().any(|v| wanted[v])) {
             if node.outputs().any(|v| live[v]) {

@@ -10,7 +10,7 @@ use vit_onnx::eval;
 use vit_onnx::ir::{Bindings, DType, Entity, Graph, Stage, Symbol, Tensor, TensorType};
 use vit_onnx::ops::{Attrs, Grad, Op, Sample, SampleOperand, Spell, Vjp};
 
-/// SplitMix64: the same numbers on every machine.
+/// Steele's `SplitMix64`: the same numbers on every machine.
 struct Random(u64);
 
 impl Random {
