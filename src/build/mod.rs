@@ -224,6 +224,11 @@ impl Builder {
         T::new(self, Some(v))
     }
 
+    /// A handle that stands for a value lost to a mistake; operations on it vanish.
+    pub fn poisoned(&self) -> T<'_> {
+        T::new(self, None)
+    }
+
     /// Reads the graph as it stands.
     pub fn read<R>(&self, f: impl FnOnce(&Graph) -> R) -> R {
         f(&self.state.borrow().graph)

@@ -254,6 +254,11 @@ impl<O: Operator> Graph<O> {
         self.outputs.push(Output { name: name.into(), value });
     }
 
+    /// Gives nothing out any more: what is appended next decides anew.
+    pub fn clear_outputs(&mut self) {
+        self.outputs.clear();
+    }
+
     /// Nodes, in topological order.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node<O>)> + ExactSizeIterator {
         self.nodes.iter()
@@ -297,6 +302,10 @@ impl<O: Operator> Graph<O> {
     /// Full path of a scope.
     pub fn scope_path(&self, s: ScopeId) -> &str {
         &self.scopes[s]
+    }
+    /// Every scope with its full path.
+    pub fn scopes(&self) -> impl ExactSizeIterator<Item = (ScopeId, &str)> {
+        self.scopes.iter().map(|(id, path)| (id, path.as_str()))
     }
     /// Declared symbols, in order.
     pub fn symbols(&self) -> &[Symbol] {

@@ -13,6 +13,7 @@
 
 mod attributes;
 pub mod check;
+mod program;
 mod spell;
 mod vocab;
 
@@ -33,6 +34,7 @@ mod unary;
 
 pub use attributes::{Attr, AttrValue, Attrs};
 pub(crate) use attributes::{kinds, op};
+pub use program::Program;
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
 pub use vocab::Vocab;
 

@@ -1,0 +1,60 @@
+//! The text form of a graph: what snapshots, pass tests and `.vir` files are written in.
+//!
+//! ```text
+//! graph vit.tiny  stage built
+//!   symbol batch
+//!   input x : f32[batch, 4]
+//!
+//! [head]
+//!   param weight : f32[4, 10] uniform(0.5)
+//!   param bias : f32[10] constant(0.0)
+//!   %0 = matmul x, @weight : f32[batch, 10]
+//!   %1 = add %0, @bias : f32[batch, 10]
+//!
+//!   output logits = %head/1
+//! ```
+//!
+//! - `[path]` opens a scope; `[]` is the root. A scope may be opened more than once.
+//! - Values are numbered within their scope, so that a new node changes one block of a diff:
+//!   `%1` is of the current scope, `%head/1` of another, `%/1` of the root. Inputs go by their name.
+//! - Parameters are declared where they are first needed, in the order of the graph. `@weight` is
+//!   relative to the current scope, `@/head.weight` is a full path; declarations name them alike.
+//!   `param` is trained, `buffer` is not; what follows the type is how it starts.
+//! - Types and attributes are always written, defaults included: a snapshot is a contract.
+//! - A name other than letters, digits, `_`, `.` and `-` is quoted: `"odd name"`.
+//! - `//` begins a comment that ends with the line. A file may hold several graphs.
+//!
+//! Reading a graph back gives the same graph up to the numbers of ids; what has been read is valid
+//! in the sense of [`crate::ir::verify`]. Where a node came from is not part of the text: source lines
+//! and rules are printed as comments on demand. A text printed with digests for large constants is
+//! for eyes only, and reading one is an error.
+
+mod annotate;
+mod cursor;
+mod names;
+mod parse;
+mod print;
+mod values;
+
+pub use annotate::annotate;
+pub use cursor::ParseError;
+pub use parse::{parse, parse_all};
+pub use print::{Style, print};
+
+use crate::ops::Graph;
+use std::fmt;
+
+/// Whether two graphs are equal up to the numbers of their ids and the origins of their nodes.
+pub fn same(a: &Graph, b: &Graph) -> bool {
+    print(a, &Style::COMPLETE) == print(b, &Style::COMPLETE)
+}
+
+/// The complete text form.
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&print(self, &Style::COMPLETE))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! Graph to text. Same graph, same bytes; total on broken graphs, so that they can be looked at.
+
+use super::names::{Names, path_from, quote};
+use crate::ir::verify::Place;
+use crate::ir::{Def, Element, Entity, Init, Literal, Node as IrNode, NodeId, Param, ParamId, Tensor, TensorType};
+use crate::ops::{AttrValue, Graph, Node};
+use std::fmt::{Display, Write as _};
+
+/// What to print.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Constants of more elements than this are printed as a digest, and the text cannot be read back.
+    pub elide_constants_above: Option<usize>,
+    /// Whether nodes carry their source line and rewrite rule, as comments.
+    pub origins: bool,
+}
+
+impl Style {
+    /// Everything that makes the graph: can be read back.
+    pub const COMPLETE: Self = Self { elide_constants_above: None, origins: false };
+    /// For snapshots: digests for constants of more than 16 elements.
+    pub const SNAPSHOT: Self = Self { elide_constants_above: Some(16), origins: false };
+}
+
+/// The text form of a graph, described in [`crate::text`].
+pub fn print(g: &Graph, style: &Style) -> String {
+    let mut out = String::new();
+    for line in lines(g, style) {
+        out.push_str(&line.text);
+        out.push('\n');
+    }
+    out
+}
+
+/// One line of text and the part of the graph that it shows.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) places: Vec<Place>,
+    pub(super) text: String,
+}
+
+/// The text form, line by line.
+pub(super) fn lines(g: &Graph, style: &Style) -> Vec<Line> {
+    let names = Names::of(g);
+    let types = g.values().map(|(_, v)| &v.ty).collect();
+    let params = g.params().collect();
+    let mut p = Printer { g, style, names, types, params, declared: 0, scope: None, lines: Vec::new() };
+    p.heading();
+    for (id, node) in g.nodes() {
+        p.node(id, node);
+    }
+    p.declare_params(g.params().len());
+    p.outputs();
+    p.lines
+}
+
+struct Printer<'g> {
+    g: &'g Graph,
+    style: &'g Style,
+    names: Names<'g>,
+    types: Vec<&'g TensorType>,
+    params: Vec<&'g Param>,
+    /// How many parameters have been declared.
+    declared: usize,
+    /// The scope that is open.
+    scope: Option<&'g str>,
+    lines: Vec<Line>,
+}
+
+impl<'g> Printer<'g> {
+    fn line(&mut self, places: Vec<Place>, text: String) {
+        self.lines.push(Line { places, text });
+    }
+
+    fn blank(&mut self) {
+        self.line(Vec::new(), String::new());
+    }
+
+    fn heading(&mut self) {
+        let g = self.g;
+        self.line(vec![Place::Graph], format!("graph {}  stage {}", quote(&g.name), g.stage));
+        for s in g.symbols() {
+            self.line(Vec::new(), format!("  symbol {s}"));
+        }
+        for (i, input) in g.inputs().iter().enumerate() {
+            let text = format!("  input {} : {}", quote(&input.name), self.ty(input.value.index()));
+            self.line(vec![Place::Input(i), Place::Value(input.value)], text);
+        }
+    }
+
+    fn ty(&self, value: usize) -> String {
+        self.types.get(value).map_or_else(|| "?".to_owned(), |t| t.to_string())
+    }
+
+    fn node(&mut self, id: NodeId, node: &'g Node) {
+        let scope = self.names.scope(node.origin.scope);
+        if self.scope != Some(scope) {
+            if self.scope.is_none() {
+                self.blank();
+            }
+            self.scope = Some(scope);
+            let path = if scope.is_empty() { String::new() } else { quote(scope) };
+            self.line(Vec::new(), format!("[{path}]"));
+        }
+        self.declare_params(self.needed(node));
+
+        let results: Vec<_> = self.names.results(node).collect();
+        let mut text = String::from("  ");
+        list(&mut text, results.iter().map(|&v| self.names.reference(v, Some(scope))));
+        let _ = write!(text, " = {}", node.op.mnemonic());
+        if !node.inputs.is_empty() {
+            text.push(' ');
+        }
+        list(&mut text, node.inputs.iter().map(|&v| self.names.reference(v, Some(scope))));
+        self.attributes(&mut text, node);
+        text.push_str(" : ");
+        list(&mut text, results.iter().map(|v| self.ty(v.index())));
+        if self.style.origins {
+            origin(&mut text, node);
+        }
+        let places = std::iter::once(Place::Node(id)).chain(results.into_iter().map(Place::Value)).collect();
+        self.line(places, text);
+    }
+
+    /// How many parameters must have been declared before a node can be read back.
+    fn needed(&self, node: &Node) -> usize {
+        let known = self.types.len();
+        let params = node.inputs.iter().filter(|v| v.index() < known).filter_map(|&v| match self.g.value(v).def {
+            Def::Param(p) => Some(p.index() + 1),
+            _ => None,
+        });
+        params.max().unwrap_or(0).min(self.params.len())
+    }
+
+    /// Declares the parameters up to a position, in the order of the graph.
+    fn declare_params(&mut self, end: usize) {
+        if end > self.declared && self.scope.is_none() {
+            self.blank();
+        }
+        for i in self.declared..end {
+            let p = self.params[i];
+            let keyword = if p.trainable { "param" } else { "buffer" };
+            let ty = self.ty(p.value.index());
+            let mut text = format!("  {keyword} {} : {ty} ", path_from(self.scope, &p.path));
+            match &p.init {
+                Init::Constant(x) => call(&mut text, "constant", *x),
+                Init::Normal(x) => call(&mut text, "normal", *x),
+                Init::Uniform(x) => call(&mut text, "uniform", *x),
+                Init::Value(x) => {
+                    text.push_str("value(");
+                    self.literal(&mut text, x);
+                    text.push(')');
+                }
+            }
+            self.line(vec![Place::Param(ParamId::new(i)), Place::Value(p.value)], text);
+        }
+        self.declared = self.declared.max(end);
+    }
+
+    fn attributes(&self, text: &mut String, node: &Node) {
+        let attrs = node.op.attrs();
+        for (i, (name, value)) in attrs.iter().enumerate() {
+            let _ = write!(text, "{}{name} = ", if i == 0 { " {" } else { ", " });
+            match value {
+                AttrValue::Int(x) => put(text, x),
+                AttrValue::Real(x) => put(text, Number(x.0)),
+                AttrValue::Bool(x) => put(text, x),
+                AttrValue::DType(x) => put(text, x),
+                AttrValue::Ints(x) => brackets(text, x),
+                AttrValue::Dims(x) => brackets(text, x),
+                AttrValue::Literal(x) => self.literal(text, x),
+            }
+        }
+        if !attrs.is_empty() {
+            text.push('}');
+        }
+    }
+
+    fn literal(&self, text: &mut String, literal: &Literal) {
+        let t = literal.tensor();
+        let _ = write!(text, "{}{:?} ", t.dtype(), t.shape());
+        if self.style.elide_constants_above.is_some_and(|most| t.len() > most) {
+            let _ = write!(text, "#{:032x}", literal.digest());
+            return;
+        }
+        match t {
+            Tensor::F32(_) => elements::<f32, _>(text, t, Number),
+            Tensor::F64(_) => elements::<f64, _>(text, t, Number),
+            Tensor::I64(_) => elements::<i64, _>(text, t, |x| x),
+            Tensor::Bool(_) => elements::<bool, _>(text, t, |x| x),
+        }
+    }
+
+    fn outputs(&mut self) {
+        if self.g.outputs().is_empty() {
+            return;
+        }
+        self.blank();
+        for (i, output) in self.g.outputs().iter().enumerate() {
+            let value = self.names.reference(output.value, None);
+            self.line(vec![Place::Output(i)], format!("  output {} = {value}", quote(&output.name)));
+        }
+    }
+}
+
+fn put(text: &mut String, x: impl Display) {
+    let _ = write!(text, "{x}");
+}
+
+fn list(text: &mut String, items: impl IntoIterator<Item = impl Display>) {
+    for (i, item) in items.into_iter().enumerate() {
+        let _ = write!(text, "{}{item}", if i == 0 { "" } else { ", " });
+    }
+}
+
+fn brackets(text: &mut String, items: impl IntoIterator<Item = impl Display>) {
+    text.push('[');
+    list(text, items);
+    text.push(']');
+}
+
+fn call(text: &mut String, name: &str, x: crate::ir::Real) {
+    let _ = write!(text, "{name}({})", Number(x.0));
+}
+
+/// Elements of a tensor: alone for rank 0, else in one pair of brackets whatever the rank.
+fn elements<A: Element, D: Display>(text: &mut String, t: &Tensor, show: impl Fn(A) -> D) {
+    let items = t.array::<A>().into_iter().flat_map(|a| a.iter()).map(|&x| show(x));
+    if t.rank() == 0 { list(text, items) } else { brackets(text, items) }
+}
+
+/// A float as the shortest decimal that reads back as the same number; a NaN that is not the usual one with its bits.
+struct Number<F>(F);
+
+macro_rules! number {
+    ($($t:ty)*) => {$(
+        impl Display for Number<$t> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self.0 {
+                    x if x.to_bits() == <$t>::NAN.to_bits() => f.write_str("nan"),
+                    x if x.is_nan() => write!(f, "nan({:#x})", x.to_bits()),
+                    x => write!(f, "{x:?}"),
+                }
+            }
+        }
+    )*};
+}
+number! { f32 f64 }
+
+fn origin(text: &mut String, node: &IrNode<crate::ops::Op>) {
+    let (at, rule) = (node.origin.at, node.origin.rule);
+    if at.is_some() || rule.is_some() {
+        text.push_str("  //");
+    }
+    if let Some(at) = at {
+        let _ = write!(text, " {}:{}", at.file(), at.line());
+    }
+    if let Some(rule) = rule {
+        let _ = write!(text, " by {rule}");
+    }
+}

@@ -1,0 +1,321 @@
+//! Reading types, sizes, tensors and attribute values.
+//!
+//! Nothing is allocated before its text has been seen, and sizes whose products would not stay
+//! small are refused, so that a short text cannot ask for much memory.
+
+use super::cursor::{Cursor, ParseError};
+use crate::ir::{DType, Dim, Element, Init, Literal, Real, Shape, Symbol, Tensor, TensorType};
+use crate::ops::{AttrValue, Attrs};
+use std::collections::BTreeSet;
+
+type Result<T> = std::result::Result<T, ParseError>;
+
+/// Most axes of a type. Models have at most eight.
+const MOST_AXES: usize = 64;
+/// Most terms that the product of a list of sizes may have: `(h*w + 1) * (h*w + 1)` counts four.
+const MOST_TERMS: usize = 256;
+/// Most factors in one size.
+const MOST_FACTORS: usize = 64;
+
+/// Symbols that have been declared.
+pub(super) type Symbols = BTreeSet<Symbol>;
+
+/// An element type.
+fn dtype(c: &mut Cursor<'_>) -> Result<DType> {
+    c.peek();
+    let start = c.offset();
+    let word = c.word("an element type")?;
+    DType::parse(word)
+        .ok_or_else(|| c.error_at(start, format!("expected an element type (f32, f64, i64, bool), found `{word}`")))
+}
+
+/// An element type with a shape: `f32[batch, 3, 16*h]`.
+pub(super) fn tensor_type(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<TensorType> {
+    let dtype = dtype(c)?;
+    let start = c.offset();
+    c.expect('[')?;
+    let sizes = sizes(c, symbols)?;
+    let ty = TensorType::new(dtype, sizes.into_iter().map(|s| s.dim).collect::<Shape>());
+    if ty.rank() > MOST_AXES {
+        return Err(c.error_at(start, format!("a tensor has at most {MOST_AXES} axes, found {}", ty.rank())));
+    }
+    if let Some(bad) = ty.shape.iter().find(|d| !d.is_valid()) {
+        return Err(c.error_at(start, format!("an axis cannot have size {bad}")));
+    }
+    if !ty.shape.elements().is_valid() {
+        return Err(c.error_at(start, format!("{ty} has more elements than can be counted")));
+    }
+    Ok(ty)
+}
+
+/// A size, and the number as written when it is nothing but one.
+struct Size {
+    dim: Dim,
+    number: Option<i64>,
+}
+
+/// Sizes up to the closing bracket; their product has few terms.
+fn sizes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Vec<Size>> {
+    let start = c.offset();
+    let sizes = c.items(']', |c| size(c, symbols))?;
+    let terms = sizes.iter().try_fold(1usize, |n, s| {
+        let (terms, constant) = s.dim.parts();
+        n.checked_mul((terms.count() + usize::from(constant != 0)).max(1)).filter(|&n| n <= MOST_TERMS)
+    });
+    if terms.is_none() {
+        return Err(c.error_at(start, format!("the product of these sizes may have more than {MOST_TERMS} terms")));
+    }
+    Ok(sizes)
+}
+
+/// A polynomial: terms with `+` and `-` between them, each a product of a number and symbols.
+fn size(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Size> {
+    c.peek();
+    let start = c.offset();
+    let mut factors = 0;
+    let negative = c.eat('-');
+    let Size { mut dim, mut number } = term(c, symbols, negative, &mut factors)?;
+    loop {
+        let negative = match (c.eat('+'), c.eat('-')) {
+            (true, negative) => negative,
+            (false, true) => true,
+            (false, false) => break,
+        };
+        dim = dim + term(c, symbols, negative, &mut factors)?.dim;
+        number = None;
+    }
+    if number.is_none() && dim == Dim::OVERFLOW {
+        return Err(c.error_at(start, "the size does not fit 64 bits"));
+    }
+    Ok(Size { dim, number })
+}
+
+fn term(c: &mut Cursor<'_>, symbols: &Symbols, negative: bool, factors: &mut usize) -> Result<Size> {
+    let mut dim = Dim::known(if negative { -1 } else { 1 });
+    let mut number = None;
+    let mut first = true;
+    loop {
+        c.peek();
+        let start = c.offset();
+        *factors += 1;
+        if *factors > MOST_FACTORS {
+            return Err(c.error_at(start, format!("a size has at most {MOST_FACTORS} factors")));
+        }
+        let word = c.word("a size: a number, a symbol, or a sum of products of them")?;
+        if word.starts_with(|x: char| x.is_ascii_digit()) {
+            let magnitude: Option<i128> = word.parse().ok();
+            let signed = magnitude.map(|m| if negative && first { -m } else { m });
+            let Some(n) = signed.and_then(|n| i64::try_from(n).ok()) else {
+                return Err(c.error_at(start, format!("expected a number of 64 bits, found `{word}`")));
+            };
+            if first {
+                (dim, number) = (Dim::known(n), Some(n));
+            } else {
+                dim = dim * n;
+            }
+        } else {
+            let symbol = Symbol::new(word).filter(|s| symbols.contains(s));
+            let Some(symbol) = symbol else {
+                return Err(c.error_at(start, format!("`{word}` is not a symbol of this graph: declare it before use")));
+            };
+            dim = dim * Dim::symbol(symbol);
+        }
+        if !c.eat('*') {
+            return Ok(Size { dim, number });
+        }
+        (first, number) = (false, None);
+    }
+}
+
+/// A number that is an element of a tensor or an attribute.
+trait Scalar: Element {
+    fn read(c: &mut Cursor<'_>) -> Result<Self>;
+}
+
+macro_rules! float {
+    ($($t:ty: $bits:ty;)*) => {$(
+        impl Scalar for $t {
+            /// Rounded once, from the decimal to this type.
+            fn read(c: &mut Cursor<'_>) -> Result<Self> {
+                c.peek();
+                let start = c.offset();
+                let text = c.number();
+                if text == "nan" && c.peek_here() == Some('(') {
+                    c.expect('(')?;
+                    let hex = c.number();
+                    c.expect(')')?;
+                    let bits = hex.strip_prefix("0x").and_then(|h| <$bits>::from_str_radix(h, 16).ok());
+                    return bits.map(Self::from_bits).filter(|x| x.is_nan()).ok_or_else(|| {
+                        c.error_at(start, format!("`{hex}` are not the bits of a NaN of {}", Self::DTYPE))
+                    });
+                }
+                match text.parse::<Self>() {
+                    Ok(x) if x.is_infinite() && text.contains(|d: char| d.is_ascii_digit()) => {
+                        Err(c.error_at(start, format!("`{text}` is too large for {}", Self::DTYPE)))
+                    }
+                    Ok(x) => Ok(x),
+                    Err(_) => Err(c.error_at(start, format!("expected a number of {}, found `{text}`", Self::DTYPE))),
+                }
+            }
+        }
+    )*};
+}
+float! { f32: u32; f64: u64; }
+
+impl Scalar for i64 {
+    fn read(c: &mut Cursor<'_>) -> Result<Self> {
+        c.peek();
+        let start = c.offset();
+        let text = c.number();
+        text.parse().map_err(|_| c.error_at(start, format!("expected an integer of 64 bits, found `{text}`")))
+    }
+}
+
+impl Scalar for bool {
+    fn read(c: &mut Cursor<'_>) -> Result<Self> {
+        c.peek();
+        let start = c.offset();
+        match c.number() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            text => Err(c.error_at(start, format!("expected `true` or `false`, found `{text}`"))),
+        }
+    }
+}
+
+/// A tensor: its type, then its elements in one pair of brackets (none for rank 0).
+fn literal(c: &mut Cursor<'_>, dtype: DType) -> Result<Literal> {
+    let start = c.offset();
+    c.expect('[')?;
+    let shape = c.items(']', |c| {
+        c.peek();
+        let start = c.offset();
+        usize::try_from(i64::read(c)?).map_err(|_| c.error_at(start, "a size cannot be negative"))
+    })?;
+    // Empty tensors too must have axes that can be addressed.
+    let room = isize::MAX as usize / 8;
+    let extent = shape.iter().filter(|&&d| d != 0).try_fold(1usize, |n, &d| n.checked_mul(d));
+    if extent.is_none_or(|n| n > room) {
+        return Err(c.error_at(start, format!("{dtype}{shape:?} is too large for a constant")));
+    }
+    let tensor = match dtype {
+        DType::F32 => elements::<f32>(c, &shape),
+        DType::F64 => elements::<f64>(c, &shape),
+        DType::I64 => elements::<i64>(c, &shape),
+        DType::Bool => elements::<bool>(c, &shape),
+    }?;
+    Ok(Literal::new(tensor))
+}
+
+fn elements<A: Scalar>(c: &mut Cursor<'_>, shape: &[usize]) -> Result<Tensor> {
+    let next = c.peek();
+    let start = c.offset();
+    if next == Some('#') {
+        let message = "this constant was printed as a digest: print the graph complete to read it back";
+        return Err(c.error_at(start, message));
+    }
+    if shape.is_empty() {
+        return Ok(Tensor::scalar(A::read(c)?));
+    }
+    c.expect('[')?;
+    let data = c.items(']', A::read)?;
+    let count: usize = shape.iter().product();
+    if data.len() != count {
+        let message = format!("{}{shape:?} has {count} elements, found {}", A::DTYPE, data.len());
+        return Err(c.error_at(start, message));
+    }
+    Ok(Tensor::new(shape, data))
+}
+
+/// How a parameter starts: `constant(0.0)`, `normal(1.0)`, `uniform(0.5)` or `value(TENSOR)`.
+pub(super) fn init(c: &mut Cursor<'_>, ty: &TensorType) -> Result<Init> {
+    c.peek();
+    let start = c.offset();
+    let how = c.word("how the parameter starts: constant(x), normal(x), uniform(x) or value(tensor)")?;
+    let real: fn(Real) -> Init = match how {
+        "constant" => Init::Constant,
+        "normal" => Init::Normal,
+        "uniform" => Init::Uniform,
+        "value" => {
+            c.expect('(')?;
+            let start = c.offset();
+            let dtype = dtype(c)?;
+            let literal = literal(c, dtype)?;
+            let found = TensorType { dtype, shape: Shape::from(literal.tensor().shape()) };
+            if found != *ty {
+                return Err(c.error_at(start, format!("the parameter is {ty} but its contents are {found}")));
+            }
+            c.expect(')')?;
+            return Ok(Init::Value(literal));
+        }
+        _ => {
+            let message = format!("expected constant(x), normal(x), uniform(x) or value(tensor), found `{how}`");
+            return Err(c.error_at(start, message));
+        }
+    };
+    c.expect('(')?;
+    let x = f64::read(c)?;
+    c.expect(')')?;
+    Ok(real(Real(x)))
+}
+
+/// `{name = value, …}`, or nothing.
+pub(super) fn attributes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Attrs> {
+    let mut attrs = Attrs::default();
+    if !c.eat('{') {
+        return Ok(attrs);
+    }
+    c.items('}', |c| {
+        c.peek();
+        let start = c.offset();
+        let name = c.word("the name of an attribute")?;
+        c.expect('=')?;
+        let value = attribute(c, symbols)?;
+        if attrs.0.insert(name.to_owned(), value).is_some() {
+            return Err(c.error_at(start, format!("attribute `{name}` is given twice")));
+        }
+        Ok(())
+    })?;
+    Ok(attrs)
+}
+
+fn attribute(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<AttrValue> {
+    const WHAT: &str = "the value of an attribute: a number, `true`, `false`, an element type, a list or a tensor";
+    let first = c.peek();
+    match first {
+        Some('[') => {
+            c.expect('[')?;
+            let sizes = sizes(c, symbols)?;
+            let numbers: Option<Vec<i64>> = sizes.iter().map(|s| s.number).collect();
+            Ok(numbers.map_or_else(|| AttrValue::Dims(sizes.into_iter().map(|s| s.dim).collect()), AttrValue::Ints))
+        }
+        Some(x) if x.is_ascii_digit() || matches!(x, '-' | '+' | '.') => number(c),
+        _ => {
+            let mut ahead = c.clone();
+            match ahead.number() {
+                "true" | "false" => bool::read(c).map(AttrValue::Bool),
+                "nan" | "inf" => number(c),
+                "" => c.expected(WHAT),
+                word if DType::parse(word).is_some() => {
+                    let dtype = dtype(c)?;
+                    if c.peek_here() == Some('[') {
+                        literal(c, dtype).map(AttrValue::Literal)
+                    } else {
+                        Ok(AttrValue::DType(dtype))
+                    }
+                }
+                _ => c.expected(WHAT),
+            }
+        }
+    }
+}
+
+/// An integer when it is written as one, else a float.
+fn number(c: &mut Cursor<'_>) -> Result<AttrValue> {
+    let text = c.clone().number();
+    if text.bytes().skip(1).all(|b| b.is_ascii_digit()) && text.ends_with(|x: char| x.is_ascii_digit()) {
+        i64::read(c).map(AttrValue::Int)
+    } else {
+        f64::read(c).map(|x| AttrValue::Real(Real(x)))
+    }
+}

@@ -1,0 +1,130 @@
+//! What can go wrong between a checkpoint and a tensor. Every message names the file or tensor,
+//! what was expected and found, and what to do where there is something to do.
+
+use super::prefix::Candidate;
+use super::report::Report;
+use super::source::Stored;
+use crate::ir::DType;
+use std::path::{Path, PathBuf};
+
+/// Failures of this room.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightError {
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// The file is something else than a checkpoint.
+    #[error("{}: {looks_like}; weights are read from .safetensors files and PyTorch .pt or .pth files", path.display())]
+    NotACheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// What it looks like, as a clause.
+        looks_like: String,
+    },
+    /// A checkpoint whose own declarations do not hold.
+    #[error("{}: damaged or incomplete {format} file: {what}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// `safetensors` or `PyTorch`.
+        format: &'static str,
+        /// What is wrong, where.
+        what: String,
+    },
+    /// A pickle holding a call that runs code.
+    #[error("{}: refused: the entry `{at}` asks to call `{call}` while it is loaded. Nothing was run. Do not load this file with other tools; get the weights as safetensors", path.display())]
+    RunsCode {
+        /// The file.
+        path: PathBuf,
+        /// Where in the pickled object.
+        at: String,
+        /// The Python callable.
+        call: String,
+    },
+    /// Several dictionaries of a pickle could be the state dict, or none, or the one asked for is absent.
+    #[error("{}: {what}{}", path.display(), choices("--weights-key", candidates))]
+    StateDict {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: String,
+        /// Keys that hold tensors, with how many.
+        candidates: Vec<(String, usize)>,
+    },
+    /// A tensor's value could not be had.
+    #[error("tensor `{name}` of {origin}: {what}")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// The file.
+        origin: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A stored type that has no faithful conversion to the wanted one.
+    #[error("tensor `{name}` of {origin} is stored as {from}, which does not convert to {to}")]
+    Conversion {
+        /// The tensor.
+        name: String,
+        /// The file.
+        origin: String,
+        /// As stored.
+        from: Stored,
+        /// As wanted.
+        to: DType,
+    },
+    /// The model's parameters are found under a prefix that cannot be chosen safely.
+    #[error("{what}{}", choices("--weights-prefix", &candidates.iter().map(|c| (c.prefix.clone(), c.matches)).collect::<Vec<_>>()))]
+    Prefix {
+        /// What was looked for.
+        what: String,
+        /// Prefixes under which parameter names are found, best first.
+        candidates: Vec<Candidate>,
+    },
+    /// The checkpoint and the model disagree.
+    #[error("{0}")]
+    DoesNotFit(Box<Report>),
+    /// A computed initial value that contradicts its declaration.
+    #[error("initial value of `{path}`: {what}")]
+    InitialValue {
+        /// The parameter.
+        path: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file to be written was described or filled wrongly.
+    #[error("writing {}: {what}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl WeightError {
+    pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// The choices as the command line would spell them, one a line.
+fn choices(flag: &str, candidates: &[(String, usize)]) -> String {
+    const SHOWN: usize = 12;
+    let lines = candidates.iter().take(SHOWN).map(|(key, count)| {
+        let plural = if *count == 1 { "" } else { "s" };
+        let key = if key.is_empty() { "\"\"" } else { key };
+        format!("\n  {flag} {key}  ({count} tensor{plural})")
+    });
+    let rest = candidates.len().saturating_sub(SHOWN);
+    let more = (rest > 0).then(|| format!("\n  and {rest} more"));
+    if candidates.is_empty() {
+        return String::new();
+    }
+    std::iter::once(format!("; choose with {flag}:")).chain(lines).chain(more).collect()
+}

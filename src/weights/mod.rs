@@ -1,0 +1,31 @@
+//! Where parameter values come from and where they go: checkpoints read, names matched,
+//! initial values generated, safetensors written.
+//!
+//! Invariant: one tensor at a time. Opening a checkpoint reads its table of contents only;
+//! values are produced when asked for, and no function here holds two tensors at once.
+//! This room knows nothing of graphs, variants or ONNX: a parameter is a path, a shape and a type.
+mod convert;
+mod error;
+mod import;
+mod init;
+pub(crate) mod map;
+mod open;
+mod philox;
+mod prefix;
+mod pytorch;
+mod report;
+mod safetensors;
+mod source;
+mod state_dict;
+mod write;
+
+pub use error::WeightError;
+pub use import::{ImportOptions, Matching, ParamSpec, import};
+pub use init::{Generator, fill};
+pub use open::open;
+pub use prefix::{Announcement, Candidate};
+pub use pytorch::PyTorch;
+pub use report::{Mismatch, Report};
+pub use safetensors::Safetensors;
+pub use source::{Entry, Source, Stored, read, tensor};
+pub use write::Writer;

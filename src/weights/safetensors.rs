@@ -1,0 +1,217 @@
+//! Memory-mapped safetensors files.
+//!
+//! The header is parsed and validated by the `safetensors` crate (offsets contiguous, sizes
+//! equal to shape × type); that it ends where the file ends is checked here, with numbers in
+//! the message. Values are slices of the mapping.
+
+use super::WeightError;
+use super::map::map;
+use super::source::{Entry, Source, Stored, entry_of};
+use ::safetensors::Dtype;
+use ::safetensors::tensor::Metadata;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// The header's own limit in the reference implementation.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// A safetensors file, its entries in file order.
+#[derive(Debug)]
+pub struct Safetensors {
+    origin: String,
+    data: Bytes,
+    entries: Vec<Entry>,
+    ranges: Vec<Range<usize>>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Safetensors {
+    /// Maps the file and checks its header.
+    pub fn open(path: &Path) -> Result<Self, WeightError> {
+        Self::parse(path, map(path).map_err(WeightError::io(path))?)
+    }
+
+    /// The free-form `__metadata__` of the header.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    fn parse(path: &Path, file: Bytes) -> Result<Self, WeightError> {
+        let wrong = |what: String| WeightError::Malformed { path: path.to_owned(), format: "safetensors", what };
+        let length = file
+            .first_chunk::<8>()
+            .map(|b| u64::from_le_bytes(*b))
+            .ok_or_else(|| wrong(format!("the header length takes 8 bytes, the file has {}", file.len())))?;
+        if length > MAX_HEADER {
+            return Err(wrong(format!(
+                "the header claims {length} bytes, more than the format's limit of {MAX_HEADER}"
+            )));
+        }
+        let start = 8 + length as usize;
+        if start > file.len() {
+            let rest = file.len() - 8;
+            return Err(wrong(format!("the header claims {length} bytes, the file has {rest} after the length")));
+        }
+        let text =
+            std::str::from_utf8(&file[8..start]).map_err(|e| wrong(format!("the header is not UTF-8 text: {e}")))?;
+        let header: Metadata = serde_json::from_str(text).map_err(|e| wrong(format!("the header: {e}")))?;
+        let (expected, found) = (header.data_len(), file.len() - start);
+        if expected != found {
+            return Err(wrong(format!("the header declares {expected} bytes of tensors, the file holds {found}")));
+        }
+
+        let mut table: Vec<_> = header.tensors().into_iter().collect();
+        // Empty tensors share an offset; the name makes the order unique.
+        table.sort_by(|(a, x), (b, y)| (x.data_offsets, a).cmp(&(y.data_offsets, b)));
+        let ranges = table.iter().map(|(_, i)| i.data_offsets.0..i.data_offsets.1).collect();
+        let entries = table
+            .into_iter()
+            .map(|(name, i)| Entry { name, stored: stored(i.dtype), shape: i.shape.clone() })
+            .collect();
+        let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        Ok(Self { origin: path.display().to_string(), data: file.slice(start..), entries, ranges, metadata })
+    }
+}
+
+impl Source for Safetensors {
+    fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn bytes(&self, index: usize) -> Result<Bytes, WeightError> {
+        entry_of(self, index)?;
+        Ok(self.data.slice(self.ranges[index].clone()))
+    }
+}
+
+fn stored(dtype: Dtype) -> Stored {
+    match dtype {
+        Dtype::F64 => Stored::F64,
+        Dtype::F32 => Stored::F32,
+        Dtype::F16 => Stored::F16,
+        Dtype::BF16 => Stored::BF16,
+        Dtype::I64 => Stored::I64,
+        Dtype::I32 => Stored::I32,
+        Dtype::I16 => Stored::I16,
+        Dtype::I8 => Stored::I8,
+        Dtype::U64 => Stored::U64,
+        Dtype::U32 => Stored::U32,
+        Dtype::U16 => Stored::U16,
+        Dtype::U8 => Stored::U8,
+        Dtype::BOOL => Stored::Bool,
+        Dtype::C64 => Stored::Other("complex64"),
+        Dtype::F8_E5M2 => Stored::Other("f8_e5m2"),
+        Dtype::F8_E4M3 => Stored::Other("f8_e4m3"),
+        _ => Stored::Other("a sub-byte or scaled float"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::{read, tensor};
+    use super::*;
+    use crate::ir::{DType, Tensor};
+    use ::safetensors::tensor::TensorView;
+
+    fn parse(file: &[u8]) -> Result<Safetensors, WeightError> {
+        Safetensors::parse(Path::new("x.safetensors"), Bytes::copy_from_slice(file))
+    }
+
+    fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
+        let mut out = (header.len() as u64).to_le_bytes().to_vec();
+        out.extend_from_slice(header.as_bytes());
+        out.extend_from_slice(data);
+        out
+    }
+
+    fn sample() -> Vec<u8> {
+        let (w, h, n) = ([1.0f32, -2.0].map(f32::to_le_bytes).concat(), [0x00, 0x3c], 7i64.to_le_bytes());
+        let views = [
+            ("w", TensorView::new(Dtype::F32, vec![2], &w).expect("a view")),
+            ("h", TensorView::new(Dtype::F16, vec![1], &h).expect("a view")),
+            ("n", TensorView::new(Dtype::I64, vec![], &n).expect("a view")),
+        ];
+        ::safetensors::serialize(views, None).expect("serialised")
+    }
+
+    #[test]
+    fn reads_what_the_reference_implementation_writes() {
+        let s = parse(&sample()).expect("valid");
+        let index = |name: &str| s.entries().iter().position(|e| e.name == name).expect("present");
+        assert_eq!(tensor(&s, index("w"), DType::F32).expect("w"), Tensor::new(&[2], vec![1.0f32, -2.0]));
+        assert_eq!(tensor(&s, index("h"), DType::F32).expect("h"), Tensor::new(&[1], vec![1.0f32]));
+        assert_eq!(tensor(&s, index("n"), DType::I64).expect("n"), Tensor::scalar(7i64));
+        assert_eq!(
+            tensor(&s, index("w"), DType::I64).expect_err("a float").to_string(),
+            "tensor `w` of x.safetensors is stored as f32, which does not convert to i64"
+        );
+        assert!(read(&s, 3, DType::F32).expect_err("out of range").to_string().contains("3 tensors only"));
+    }
+
+    #[test]
+    fn values_are_slices_of_the_file() {
+        let s = parse(&sample()).expect("valid");
+        let i = s.entries().iter().position(|e| e.name == "w").expect("present");
+        let (data, value) = (s.data.as_ptr_range(), read(&s, i, DType::F32).expect("w"));
+        assert!(data.contains(&value.as_ptr()));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let file = sample();
+        for n in 0..file.len() {
+            assert!(matches!(parse(&file[..n]), Err(WeightError::Malformed { .. })), "cut at {n}");
+        }
+        assert!(
+            parse(&[file.as_slice(), &[0]].concat())
+                .expect_err("trailing")
+                .to_string()
+                .contains("18 bytes of tensors, the file holds 19")
+        );
+    }
+
+    #[test]
+    fn lying_headers_are_errors() {
+        let huge = usize::MAX / 8 - 1;
+        let eight: Vec<String> = (0..9)
+            .map(|i| {
+                format!(
+                    r#""t{i}":{{"dtype":"U8","shape":[{huge}],"data_offsets":[{},{}]}}"#,
+                    i as u128 * huge as u128,
+                    (i as u128 + 1) * huge as u128
+                )
+            })
+            .collect();
+        for header in [
+            r#"{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#,
+            r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
+            r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#,
+            r#"{"w":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#,
+            r#"{"w":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}}"#,
+            r#"{"w":{"dtype":"F32","shape":[9223372036854775807,9],"data_offsets":[0,8]}}"#,
+            "[]",
+            "{",
+            &format!("{{{}}}", eight[..8].join(",")),
+            &format!("{{{}}}", eight.join(",")),
+        ] {
+            let e = parse(&with_header(header, &[0; 8])).expect_err(header);
+            assert!(e.to_string().starts_with("x.safetensors: damaged or incomplete safetensors file: "), "{e}");
+        }
+        let e = parse(&[&u64::MAX.to_le_bytes()[..], b"{}"].concat()).expect_err("a huge header");
+        assert!(e.to_string().contains("limit"));
+    }
+
+    #[test]
+    fn types_that_cannot_be_used_are_still_listed() {
+        let s = parse(&with_header(r#"{"q":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}"#, &[0; 4]))
+            .expect("valid");
+        assert_eq!(s.entries()[0].to_string(), "f8_e4m3[4]");
+        assert!(matches!(read(&s, 0, DType::F32), Err(WeightError::Conversion { .. })));
+    }
+}
