@@ -1,2 +1,3 @@
 //! vit-onnx: an ONNX graph compiler and exporter for Vision Transformers.
 pub mod ir;
+pub mod runtime;
