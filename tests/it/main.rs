@@ -1,2 +1,4 @@
 //! Integration tests, one binary.
 mod conformance;
+mod parity;
+mod support;
