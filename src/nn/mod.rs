@@ -15,7 +15,7 @@ pub use attention::{Attention, attention, merge_heads, scaled_dot_product, split
 pub use feed_forward::{feed_forward, gelu};
 pub use linear::{linear, linear_no_bias};
 pub use norm::layer_norm;
-pub use patch::{prepend_class_token, patch_embedding, patches};
+pub use patch::{patch_embedding, patches, prepend_class_token};
 pub use transformer::{Transformer, transformer};
 
 use crate::build::Scope;

@@ -15,7 +15,8 @@ use crate::rewrite::replay;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Folds constants and parameter arithmetic.
-pub(super) const PASS: Pass = Pass { name: "fold", doc: "constants are evaluated, parameter arithmetic is moved out", run };
+pub(super) const PASS: Pass =
+    Pass { name: "fold", doc: "constants are evaluated, parameter arithmetic is moved out", run };
 /// The same after fusion.
 pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once more, after fusion", run };
 /// The same after legalisation.

@@ -244,8 +244,7 @@ impl Matcher<'_> {
 impl Pat {
     /// Matches the value computed by `root`; when it does not fit, where it stopped.
     pub fn find<'a>(&self, graph: &'a Graph, root: NodeId) -> Result<Match<'a>, Miss> {
-        let found =
-            Match { graph, root, values: BTreeMap::new(), numbers: BTreeMap::new(), nodes: BTreeSet::new() };
+        let found = Match { graph, root, values: BTreeMap::new(), numbers: BTreeMap::new(), nodes: BTreeSet::new() };
         let mut m = Matcher { found, miss: None };
         if m.matches(self, graph.node(root).first) {
             Ok(m.found)
@@ -254,4 +253,3 @@ impl Pat {
         }
     }
 }
-

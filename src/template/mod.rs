@@ -157,7 +157,10 @@ fn preset_table(entry: &Entry, preset: &str) -> Result<Table, Problems> {
     let Some(found) = found else {
         let all = presets(entry);
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        return Err(Problems::one("--preset", format!("{} has no preset `{preset}`; {}", entry.name, nearest(preset, &all))));
+        return Err(Problems::one(
+            "--preset",
+            format!("{} has no preset `{preset}`; {}", entry.name, nearest(preset, &all)),
+        ));
     };
     let mut t = Table::new();
     t.insert("variant".into(), entry.name.into());
@@ -201,7 +204,8 @@ fn release(v: &Value) -> Option<Release> {
 }
 
 fn size2(v: Value) -> Option<[usize; 2]> {
-    let size = |v: &Value| v.as_integer().and_then(|i| usize::try_from(i).ok()).filter(|&n| n > 0 && n <= LARGEST as usize);
+    let size =
+        |v: &Value| v.as_integer().and_then(|i| usize::try_from(i).ok()).filter(|&n| n > 0 && n <= LARGEST as usize);
     match &v {
         Value::Integer(_) => size(&v).map(|n| [n, n]),
         Value::Array(a) if a.len() == 2 => Some([size(&a[0])?, size(&a[1])?]),
@@ -230,7 +234,9 @@ fn check_value(path: &str, key: &str, v: &Value, problems: &mut Problems) {
             problems.add(format!("{path}: {x} is out of range; a probability at least 0 and below 1 is valid"));
         }
         Value::Float(x) if !x.is_finite() => problems.add(format!("{path}: {x} is not a number")),
-        Value::Array(a) => a.iter().enumerate().for_each(|(i, v)| check_value(&format!("{path}[{i}]"), key, v, problems)),
+        Value::Array(a) => {
+            a.iter().enumerate().for_each(|(i, v)| check_value(&format!("{path}[{i}]"), key, v, problems))
+        }
         Value::Table(t) => check_numbers(path, t, problems),
         _ => {}
     }
@@ -286,7 +292,8 @@ mod tests {
 
     #[test]
     fn overrides_take_toml_and_bare_words() {
-        let sets: Vec<_> = ["pool=mean", "release=1", "image_size=[32, 64]"].map(|s| parse_set(s).expect("a set")).into();
+        let sets: Vec<_> =
+            ["pool=mean", "release=1", "image_size=[32, 64]"].map(|s| parse_set(s).expect("a set")).into();
         let m = Model::resolve(&Source::Text("m.toml", VIT), &sets).expect("a model");
         assert_eq!((m.release, m.release_given), (Release::V1, true));
         assert_eq!(m.to_table()["pool"].as_str(), Some("mean"));

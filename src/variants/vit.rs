@@ -3,7 +3,9 @@
 use super::{Image, Outputs, Pool, Size2, Variant};
 use crate::build::{Scope, T};
 use crate::ir::Init;
-use crate::nn::{Attention, Release, Transformer, layer_norm, linear, patch_embedding, prepend_class_token, transformer};
+use crate::nn::{
+    Attention, Release, Transformer, layer_norm, linear, patch_embedding, prepend_class_token, transformer,
+};
 use serde::{Deserialize, Serialize};
 
 /// Arguments of `vit_pytorch.ViT`.

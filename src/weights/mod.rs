@@ -29,3 +29,13 @@ pub use report::{Mismatch, Report};
 pub use safetensors::Safetensors;
 pub use source::{Entry, Source, Stored, read, tensor};
 pub use write::Writer;
+
+/// What a graph wants of a checkpoint. Counters of batches are carried, never required.
+pub fn specs(g: &crate::ops::Graph) -> Vec<ParamSpec> {
+    let spec = |p: &crate::ir::Param| {
+        let ty = g.ty(p.value);
+        let shape = ty.shape.known().expect("parameters have no symbolic sizes");
+        ParamSpec { path: p.path.clone(), shape, dtype: ty.dtype, required: !p.path.ends_with("num_batches_tracked") }
+    };
+    g.params().map(spec).collect()
+}

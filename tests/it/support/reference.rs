@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use vit_onnx::ir::{DType, Tensor};
+use vit_onnx::ops::Graph;
 use vit_onnx::template::{Model, Source};
 use vit_onnx::variants::Declare;
 use vit_onnx::{nn::Release, weights};
@@ -70,8 +71,17 @@ impl Case {
         read_all(&self.dir.join("io.safetensors"))
     }
 
-    pub(crate) fn weights(&self) -> BTreeMap<String, Tensor> {
-        read_all(&self.dir.join("weights.safetensors"))
+    /// The checkpoint, matched with the parameters of `g`: nothing missing, nothing unexpected.
+    pub(crate) fn weights(&self, g: &Graph) -> BTreeMap<String, Tensor> {
+        let source = weights::open(&self.dir.join("weights.safetensors"), None).expect("a checkpoint");
+        let specs = weights::specs(g);
+        let matching = weights::import(&*source, &specs, &weights::ImportOptions::default());
+        let matching = matching.unwrap_or_else(|e| panic!("{}/{}: {e}", self.set, self.name));
+        let read = |s: &weights::ParamSpec| {
+            let t = weights::tensor(&*source, matching.get(&s.path)?, s.dtype).expect("a readable tensor");
+            Some((s.path.clone(), t))
+        };
+        specs.iter().filter_map(read).collect()
     }
 
     /// `(atol, rtol)` for an output, as the case suggests them.
@@ -104,7 +114,7 @@ fn read_all(path: &Path) -> BTreeMap<String, Tensor> {
     let source = weights::open(path, None).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let names: Vec<_> = source.entries().iter().map(|e| (e.name.clone(), e.stored)).collect();
     let read = |(i, (name, stored)): (usize, (String, weights::Stored))| {
-        let dtype = DType::ALL.into_iter().find(|&d| stored.same_as(d)).unwrap_or(DType::F32);
+        let dtype = stored.same_as().unwrap_or(DType::F32);
         (name, weights::tensor(&*source, i, dtype).expect("a readable tensor"))
     };
     names.into_iter().enumerate().map(read).collect()
