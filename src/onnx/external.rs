@@ -84,14 +84,13 @@ impl Folder {
         if let Some(found) = length.filter(|&found| found != expected) {
             return Err(ExternalError::Length { tensor: name(), expected, found });
         }
-        let file = match self.mapped.get(&path) {
-            Some(file) => file.clone(),
-            None => {
-                let file =
-                    map(&path).map_err(|source| ExternalError::Io { tensor: name(), path: path.clone(), source })?;
-                self.mapped.insert(path.clone(), file.clone());
-                file
-            }
+        let file = if let Some(file) = self.mapped.get(&path) {
+            file.clone()
+        } else {
+            let io = |source| ExternalError::Io { tensor: name(), path: path.clone(), source };
+            let file = map(&path).map_err(io)?;
+            self.mapped.insert(path.clone(), file.clone());
+            file
         };
         let found = file.len() as u64;
         match offset.checked_add(expected) {

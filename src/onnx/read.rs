@@ -37,16 +37,7 @@ pub enum ReadErrorKind {
 /// Reads a model with all its tensors, external ones included.
 pub fn read(path: &Path) -> Result<Model, ReadError> {
     let mut model = read_without_data(path)?;
-    let mut folder = Folder::of(path);
-    let attributes = model.graph.nodes.iter_mut().flat_map(|node| &mut node.attributes);
-    let constants = attributes.filter_map(|(_, value)| if let Attribute::Tensor(t) = value { Some(t) } else { None });
-    model
-        .graph
-        .initializers
-        .iter_mut()
-        .chain(constants)
-        .try_for_each(|tensor| folder.resolve(tensor))
-        .map_err(|e| ReadError { path: path.to_path_buf(), kind: e.into() })?;
+    resolve(&mut model, path).map_err(|e| ReadError { path: path.to_path_buf(), kind: e.into() })?;
     Ok(model)
 }
 
@@ -55,4 +46,12 @@ pub fn read_without_data(path: &Path) -> Result<Model, ReadError> {
     let fail = |kind| ReadError { path: path.to_path_buf(), kind };
     let file = map(path).map_err(|e| fail(e.into()))?;
     decode::decode(file).map_err(|e| fail(e.into()))
+}
+
+/// Replaces references to external data by the bytes, for a model whose file is at `path`.
+pub(super) fn resolve(model: &mut Model, path: &Path) -> Result<(), ExternalError> {
+    let mut folder = Folder::of(path);
+    let attributes = model.graph.nodes.iter_mut().flat_map(|node| &mut node.attributes);
+    let constants = attributes.filter_map(|(_, value)| if let Attribute::Tensor(t) = value { Some(t) } else { None });
+    model.graph.initializers.iter_mut().chain(constants).try_for_each(|tensor| folder.resolve(tensor))
 }

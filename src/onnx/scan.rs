@@ -63,7 +63,7 @@ impl Message {
             (Self::Model, 25) => Content::Message(Self::Function),
             (Self::Model, 20) | (Self::Graph, 15) | (Self::Tensor, 3) => Content::Message(Self::Present),
             (Self::Graph, 1) => Content::Message(Self::Node),
-            (Self::Graph, 5) | (Self::Attribute, 5) => Content::Message(Self::Tensor),
+            (Self::Graph | Self::Attribute, 5) => Content::Message(Self::Tensor),
             (Self::Graph, 11..=13) => Content::Message(Self::ValueInfo),
             (Self::Node, 5) => Content::Message(Self::Attribute),
             (Self::ValueInfo, 2) => Content::Message(Self::Type),

@@ -3,16 +3,23 @@
 //! Written under a `.part` name in the folder where it is to appear, then renamed. Large slices go to the system as they
 //! are; only small writes are gathered.
 
+use std::fs::File;
 use std::io::{BufWriter, Error, Result, Write};
 use std::path::Path;
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 /// Small writes are gathered up to this size; anything larger is not copied.
 const BUFFER: usize = 1 << 18;
 
+/// Larger slices are handed over in pieces: the system copies from memory maps that are not paged in yet about twice as
+/// fast in pieces of a megabyte as in one of a gigabyte.
+const PIECE: usize = 1 << 20;
+
 /// A file that appears at its path when [`finish`](Self::finish)ed, and leaves nothing behind when dropped before.
 pub(super) struct PartFile {
-    out: BufWriter<NamedTempFile>,
+    // Closed before the name goes: fields are dropped in this order.
+    out: BufWriter<File>,
+    name: TempPath,
     written: u64,
 }
 
@@ -27,7 +34,8 @@ impl PartFile {
         let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         #[cfg(unix)]
         builder.permissions(everyone);
-        Ok(Self { out: BufWriter::with_capacity(BUFFER, builder.tempfile_in(folder)?), written: 0 })
+        let (file, name) = builder.tempfile_in(folder)?.into_parts();
+        Ok(Self { out: BufWriter::with_capacity(BUFFER, file), name, written: 0 })
     }
 
     /// Bytes written so far.
@@ -43,15 +51,14 @@ impl PartFile {
 
     /// Moves the file to `path`, replacing what is there.
     pub(super) fn finish(self, path: &Path) -> Result<()> {
-        let file = self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
+        self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        self.name.persist(path).map_err(|e| e.error)
     }
 }
 
 impl Write for PartFile {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        let n = self.out.write(bytes)?;
+        let n = self.out.write(&bytes[..bytes.len().min(PIECE)])?;
         self.written += n as u64;
         Ok(n)
     }

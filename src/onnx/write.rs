@@ -141,6 +141,9 @@ pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
     if path.is_dir() {
         return Err(refuse("a folder stands there"));
     }
+    if path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return Err(refuse("its folder does not exist"));
+    }
     let location = format!("{}.data", name.to_str().ok_or_else(|| refuse("the file name is not UTF-8"))?);
     let data_path = path.with_file_name(&location);
 
