@@ -5,6 +5,7 @@ pub mod eval;
 pub mod image;
 pub mod ir;
 pub mod nn;
+pub mod onnx;
 pub mod ops;
 pub mod passes;
 pub mod rewrite;

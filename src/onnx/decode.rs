@@ -1,0 +1,252 @@
+//! From an encoded model to the plain structs, without copying tensor bytes.
+//!
+//! Tensors get one form whatever field they were stored in: row-major little-endian bytes, exactly as many as extents and
+//! type ask for. Nothing is allocated by what a file claims, only by what it holds. Knows no files: references to external
+//! data are passed on.
+
+use super::proto::{
+    AttributeProto, AttributeType, DimensionProto, EXTERNAL, GraphProto, ModelProto, NodeProto, StringStringEntryProto,
+    TensorProto, ValueInfoProto,
+};
+use super::scan::{Objection, scan};
+use super::{Attribute, DimValue, ElemType, Graph, Initializer, Model, Node, TensorData, ValueInfo};
+use bytes::Bytes;
+use prost::Message;
+
+/// Why bytes are not a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Not the wire format, or cut short.
+    #[error("not an ONNX model, or cut short: the encoding breaks at byte {at}")]
+    Malformed {
+        /// Position in the file.
+        at: usize,
+    },
+    /// A field of another kind than ONNX's, or text that is not UTF-8.
+    #[error("not an ONNX model: {0}")]
+    Protobuf(#[from] prost::DecodeError),
+    /// Out-of-proportion memory.
+    #[error(
+        "not a sound ONNX model: it consists of empty parts that would take far more memory than the file has bytes"
+    )]
+    Amplified,
+    /// No graph.
+    #[error("not an ONNX model, or cut short: there is no graph in it")]
+    NoGraph,
+    /// A tensor whose bytes do not fit its type and extents.
+    #[error("tensor `{name}` ({elem}{dims:?}): {why}")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// Its element type.
+        elem: ElemType,
+        /// Its extents.
+        dims: Vec<i64>,
+        /// What does not fit.
+        why: String,
+    },
+}
+
+/// Decodes a whole model file. Tensors are slices of `file`.
+pub(super) fn decode(file: Bytes) -> Result<Model, DecodeError> {
+    scan(&file).map_err(|objection| match objection {
+        Objection::Malformed(at) => DecodeError::Malformed { at },
+        Objection::Amplified => DecodeError::Amplified,
+    })?;
+    let proto = ModelProto::decode(file)?;
+    let mut not_carried = Vec::new();
+    let mut note = |count: usize, what: &str| {
+        if count > 0 {
+            not_carried.push(format!("{count} {what}"));
+        }
+    };
+    note(proto.functions.len(), "functions");
+    note(proto.training_info.len(), "training infos");
+    let graph_proto = proto.graph.ok_or(DecodeError::NoGraph)?;
+    note(graph_proto.sparse_initializer.len(), "sparse initialisers");
+    let values = [&graph_proto.input, &graph_proto.output, &graph_proto.value_info];
+    let other = |v: &&ValueInfoProto| v.r#type.as_ref().is_some_and(|t| t.tensor_type.is_none());
+    note(values.into_iter().flatten().filter(other).count(), "types of values that are no tensors");
+    Ok(Model {
+        ir_version: proto.ir_version.unwrap_or(0),
+        opset_imports: proto
+            .opset_import
+            .into_iter()
+            .map(|o| (o.domain.unwrap_or_default(), o.version.unwrap_or(0)))
+            .collect(),
+        producer_name: proto.producer_name,
+        producer_version: proto.producer_version,
+        doc: proto.doc_string,
+        metadata: proto.metadata_props.into_iter().map(|e| (e.key, e.value)).collect(),
+        graph: graph(graph_proto)?,
+        not_carried,
+    })
+}
+
+fn graph(proto: GraphProto) -> Result<Graph, DecodeError> {
+    Ok(Graph {
+        name: proto.name,
+        nodes: proto.node.into_iter().map(node).collect::<Result<_, _>>()?,
+        inputs: proto.input.into_iter().map(value_info).collect(),
+        outputs: proto.output.into_iter().map(value_info).collect(),
+        initializers: proto.initializer.into_iter().map(tensor).collect::<Result<_, _>>()?,
+        value_info: proto.value_info.into_iter().map(value_info).collect(),
+    })
+}
+
+fn node(proto: NodeProto) -> Result<Node, DecodeError> {
+    Ok(Node {
+        op_type: proto.op_type,
+        domain: proto.domain,
+        name: proto.name,
+        inputs: proto.input,
+        outputs: proto.output,
+        attributes: proto.attribute.into_iter().map(attribute).collect::<Result<_, _>>()?,
+        doc: proto.doc_string,
+    })
+}
+
+fn attribute(proto: AttributeProto) -> Result<(String, Attribute), DecodeError> {
+    let unsupported = |kind: &str| Attribute::Unsupported(kind.to_owned());
+    let text = |s: Bytes| String::from_utf8(s.into()).ok();
+    let number = proto.r#type.unwrap_or(0);
+    let kind = match AttributeType::try_from(number) {
+        // Files before IR version 2 leave the type out.
+        Ok(AttributeType::Undefined) => guess(&proto),
+        Ok(kind) => kind,
+        Err(_) => return Ok((proto.name, Attribute::Unsupported(format!("of the unknown kind {number}")))),
+    };
+    let value = match kind {
+        _ if !proto.ref_attr_name.is_empty() => unsupported("a reference to an attribute of a function"),
+        AttributeType::Float => Attribute::Float(proto.f.unwrap_or(0.0)),
+        AttributeType::Int => Attribute::Int(proto.i.unwrap_or(0)),
+        AttributeType::String => match text(proto.s.unwrap_or_default()) {
+            Some(s) => Attribute::String(s),
+            None => unsupported("a string of bytes that are not UTF-8"),
+        },
+        AttributeType::Tensor => match proto.t {
+            Some(t) => Attribute::Tensor(tensor(*t)?),
+            None => unsupported("a tensor that is missing"),
+        },
+        AttributeType::Floats => Attribute::Floats(proto.floats),
+        AttributeType::Ints => Attribute::Ints(proto.ints),
+        AttributeType::Strings => match proto.strings.into_iter().map(text).collect() {
+            Some(strings) => Attribute::Strings(strings),
+            None => unsupported("strings of bytes that are not UTF-8"),
+        },
+        AttributeType::Graph => unsupported("a subgraph"),
+        AttributeType::Graphs => unsupported("a list of subgraphs"),
+        AttributeType::Tensors => unsupported("a list of tensors"),
+        AttributeType::SparseTensor => unsupported("a sparse tensor"),
+        AttributeType::SparseTensors => unsupported("a list of sparse tensors"),
+        AttributeType::TypeProto => unsupported("a type"),
+        AttributeType::TypeProtos => unsupported("a list of types"),
+        AttributeType::Undefined => unsupported("of no kind"),
+    };
+    Ok((proto.name, value))
+}
+
+/// The kind of an attribute by the field that is there.
+fn guess(proto: &AttributeProto) -> AttributeType {
+    match proto {
+        AttributeProto { f: Some(_), .. } => AttributeType::Float,
+        AttributeProto { i: Some(_), .. } => AttributeType::Int,
+        AttributeProto { s: Some(_), .. } => AttributeType::String,
+        AttributeProto { t: Some(_), .. } => AttributeType::Tensor,
+        p if !p.floats.is_empty() => AttributeType::Floats,
+        p if !p.ints.is_empty() => AttributeType::Ints,
+        p if !p.strings.is_empty() => AttributeType::Strings,
+        _ => AttributeType::Undefined,
+    }
+}
+
+fn value_info(proto: ValueInfoProto) -> ValueInfo {
+    let dim = |d: DimensionProto| match d {
+        DimensionProto { dim_value: Some(n), .. } => DimValue::Known(n),
+        DimensionProto { dim_param: Some(s), .. } if !s.is_empty() => DimValue::Symbol(s),
+        DimensionProto { .. } => DimValue::Unknown,
+    };
+    let tensor = proto.r#type.and_then(|t| t.tensor_type).unwrap_or_default();
+    ValueInfo {
+        name: proto.name,
+        elem: ElemType::from_number(tensor.elem_type.unwrap_or(0)),
+        shape: tensor.shape.map(|s| s.dim.into_iter().map(dim).collect()),
+    }
+}
+
+fn tensor(mut proto: TensorProto) -> Result<Initializer, DecodeError> {
+    let elem = ElemType::from_number(proto.data_type.unwrap_or(0));
+    let data = tensor_data(&mut proto, elem);
+    let mut tensor = Initializer { name: proto.name, elem, dims: proto.dims, data: TensorData::Inline(Bytes::new()) };
+    let fits = data.and_then(|data| {
+        tensor.data = data;
+        size_fits(&tensor)
+    });
+    match fits {
+        Ok(()) => Ok(tensor),
+        Err(why) => Err(DecodeError::Tensor { name: tensor.name, elem, dims: tensor.dims, why }),
+    }
+}
+
+/// Whether there are as many bytes (strings) as type and extents ask for.
+fn size_fits(tensor: &Initializer) -> Result<(), String> {
+    let (expected, found, unit) = match &tensor.data {
+        TensorData::Strings(strings) => (tensor.element_count(), strings.len(), "strings"),
+        TensorData::Inline(data) => (tensor.byte_len(), data.len(), "bytes"),
+        TensorData::External { .. } => (tensor.byte_len(), 0, "bytes"),
+        TensorData::Deferred => return Ok(()),
+    };
+    match expected {
+        None => Err("the size is not known (negative extents, overflow or a type of no fixed size)".to_owned()),
+        Some(_) if matches!(tensor.data, TensorData::External { .. }) => Ok(()),
+        Some(expected) if expected == found as u64 => Ok(()),
+        Some(expected) => Err(format!("{expected} {unit} expected, {found} found")),
+    }
+}
+
+/// The elements in the field they are in.
+fn tensor_data(proto: &mut TensorProto, elem: ElemType) -> Result<TensorData, String> {
+    if proto.segment.is_some() {
+        return Err("it is a segment of a larger tensor, which is not supported".to_owned());
+    }
+    if proto.data_location == Some(EXTERNAL) {
+        return external(&proto.external_data);
+    }
+    if elem == ElemType::String {
+        return Ok(TensorData::Strings(std::mem::take(&mut proto.string_data)));
+    }
+    if let Some(raw) = proto.raw_data.take() {
+        return Ok(TensorData::Inline(raw));
+    }
+    let bytes: Vec<u8> = match elem {
+        ElemType::Float | ElemType::Complex64 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElemType::Double | ElemType::Complex128 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElemType::Int64 => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElemType::Uint64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElemType::Uint32 => proto.uint64_data.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
+        ElemType::Int32 => proto.int32_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElemType::Int16 | ElemType::Uint16 | ElemType::Float16 | ElemType::Bfloat16 => {
+            proto.int32_data.iter().flat_map(|&v| (v as u16).to_le_bytes()).collect()
+        }
+        // One byte of elements in each number, also where a byte holds two or four of them.
+        _ => proto.int32_data.iter().map(|&v| v as u8).collect(),
+    };
+    Ok(TensorData::Inline(bytes.into()))
+}
+
+/// A reference to external data.
+fn external(entries: &[StringStringEntryProto]) -> Result<TensorData, String> {
+    let get = |key: &str| entries.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+    let number = |key: &str| {
+        let parse =
+            |text: &str| text.parse().map_err(|_| format!("the {key} of its external data is {text:?}, no number"));
+        get(key).map(parse).transpose()
+    };
+    let location = get("location").ok_or("its external data has no location")?;
+    Ok(TensorData::External {
+        location: location.to_owned(),
+        offset: number("offset")?.unwrap_or(0),
+        length: number("length")?,
+    })
+}

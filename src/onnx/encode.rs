@@ -1,0 +1,240 @@
+//! From the plain structs to protobuf messages, all but the bytes of initialisers.
+//!
+//! The messages made here are small: names, attributes, types. Tensor bytes are streamed behind [`header`]s by
+//! [`write`](super::write). What the structs could not carry is refused, not dropped.
+
+use super::proto::{
+    AttributeProto, AttributeType, DimensionProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use super::{Attribute, DimValue, ElemType, Initializer, Model, Node, TensorData, ValueInfo};
+use bytes::Bytes;
+
+/// Why a model cannot be expressed in a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The model was read from a file with parts that were left behind.
+    #[error("the model came from a file with parts that would be lost ({}): it cannot be written again", .0.join(", "))]
+    NotCarried(Vec<String>),
+    /// An attribute of a kind that is only kept by name.
+    #[error("node {node:?}: attribute `{attribute}` is {kind}, which cannot be written")]
+    Attribute {
+        /// The node.
+        node: String,
+        /// Its attribute.
+        attribute: String,
+        /// What it is.
+        kind: String,
+    },
+    /// A tensor attribute without bytes.
+    #[error("node {node:?}: the tensor of attribute `{attribute}` has no bytes; only initialisers can be deferred")]
+    TensorAttribute {
+        /// The node.
+        node: String,
+        /// Its attribute.
+        attribute: String,
+    },
+    /// An initialiser that refers to a file.
+    #[error(
+        "initialiser `{name}` refers to `{location}`: read the model together with its external data, then write it"
+    )]
+    Unresolved {
+        /// The initialiser.
+        name: String,
+        /// The file it refers to.
+        location: String,
+    },
+    /// An initialiser of no known size.
+    #[error(
+        "`{name}` is {elem}{dims:?}: the size in bytes is not known (negative extents, overflow or a type of no fixed size)"
+    )]
+    NoSize {
+        /// The initialiser.
+        name: String,
+        /// Its element type.
+        elem: ElemType,
+        /// Its extents.
+        dims: Vec<i64>,
+    },
+    /// Bytes at hand that are not what extents and type ask for.
+    #[error("`{name}` is {elem}{dims:?}, which takes {expected} bytes, but has {found}")]
+    Size {
+        /// The initialiser.
+        name: String,
+        /// Its element type.
+        elem: ElemType,
+        /// Its extents.
+        dims: Vec<i64>,
+        /// Bytes by type and extents.
+        expected: u64,
+        /// Bytes there.
+        found: u64,
+    },
+}
+
+/// The model without its graph.
+pub(super) fn model_head(model: &Model) -> Result<ModelProto, EncodeError> {
+    if !model.not_carried.is_empty() {
+        return Err(EncodeError::NotCarried(model.not_carried.clone()));
+    }
+    Ok(ModelProto {
+        ir_version: Some(model.ir_version),
+        producer_name: model.producer_name.clone(),
+        producer_version: model.producer_version.clone(),
+        doc_string: model.doc.clone(),
+        opset_import: model
+            .opset_imports
+            .iter()
+            .map(|(domain, version)| OperatorSetIdProto { domain: Some(domain.clone()), version: Some(*version) })
+            .collect(),
+        metadata_props: model.metadata.iter().map(|(k, v)| entry(k, v)).collect(),
+        ..ModelProto::default()
+    })
+}
+
+/// The graph without its initialisers.
+pub(super) fn graph_head(model: &Model) -> Result<GraphProto, EncodeError> {
+    let graph = &model.graph;
+    Ok(GraphProto {
+        node: graph.nodes.iter().map(node).collect::<Result<_, _>>()?,
+        name: graph.name.clone(),
+        input: graph.inputs.iter().map(value_info).collect(),
+        output: graph.outputs.iter().map(value_info).collect(),
+        value_info: graph.value_info.iter().map(value_info).collect(),
+        ..GraphProto::default()
+    })
+}
+
+/// A tensor without its bytes: `raw_data` is to follow, unless the elements are strings or `external` says where they are.
+pub(super) fn header(tensor: &Initializer, external: Option<(&str, u64, u64)>) -> TensorProto {
+    let mut proto = TensorProto {
+        dims: tensor.dims.clone(),
+        data_type: Some(tensor.elem.number()),
+        name: tensor.name.clone(),
+        ..TensorProto::default()
+    };
+    if let TensorData::Strings(strings) = &tensor.data {
+        proto.string_data.clone_from(strings);
+    }
+    if let Some((location, offset, length)) = external {
+        proto.data_location = Some(EXTERNAL);
+        proto.external_data = vec![
+            entry("location", location),
+            entry("offset", &offset.to_string()),
+            entry("length", &length.to_string()),
+        ];
+    }
+    proto
+}
+
+/// Number of bytes to follow the header of `tensor`: 0 for strings, which are inside it.
+pub(super) fn payload(tensor: &Initializer) -> Result<u64, EncodeError> {
+    let mismatch = |expected, found| EncodeError::Size {
+        name: tensor.name.clone(),
+        elem: tensor.elem,
+        dims: tensor.dims.clone(),
+        expected,
+        found,
+    };
+    let no_size = || EncodeError::NoSize { name: tensor.name.clone(), elem: tensor.elem, dims: tensor.dims.clone() };
+    match &tensor.data {
+        TensorData::Strings(strings) if tensor.elem == ElemType::String => {
+            let (expected, found) = (tensor.element_count().ok_or_else(no_size)?, strings.len() as u64);
+            if expected == found { Ok(0) } else { Err(mismatch(expected, found)) }
+        }
+        TensorData::Inline(data) => {
+            let (expected, found) = (tensor.byte_len().ok_or_else(no_size)?, data.len() as u64);
+            if expected == found { Ok(expected) } else { Err(mismatch(expected, found)) }
+        }
+        TensorData::Deferred => tensor.byte_len().ok_or_else(no_size),
+        TensorData::Strings(_) => Err(no_size()),
+        TensorData::External { location, .. } => {
+            Err(EncodeError::Unresolved { name: tensor.name.clone(), location: location.clone() })
+        }
+    }
+}
+
+fn entry(key: &str, value: &str) -> StringStringEntryProto {
+    StringStringEntryProto { key: key.to_owned(), value: value.to_owned() }
+}
+
+fn node(node: &Node) -> Result<NodeProto, EncodeError> {
+    Ok(NodeProto {
+        input: node.inputs.clone(),
+        output: node.outputs.clone(),
+        name: node.name.clone(),
+        op_type: node.op_type.clone(),
+        attribute: node
+            .attributes
+            .iter()
+            .map(|(name, value)| attribute(node, name, value))
+            .collect::<Result<_, _>>()?,
+        doc_string: node.doc.clone(),
+        domain: node.domain.clone(),
+    })
+}
+
+fn attribute(node: &Node, name: &str, value: &Attribute) -> Result<AttributeProto, EncodeError> {
+    let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
+    let kind = match value {
+        Attribute::Int(i) => {
+            proto.i = Some(*i);
+            AttributeType::Int
+        }
+        Attribute::Float(f) => {
+            proto.f = Some(*f);
+            AttributeType::Float
+        }
+        Attribute::String(s) => {
+            proto.s = Some(Bytes::copy_from_slice(s.as_bytes()));
+            AttributeType::String
+        }
+        Attribute::Ints(ints) => {
+            proto.ints.clone_from(ints);
+            AttributeType::Ints
+        }
+        Attribute::Floats(floats) => {
+            proto.floats.clone_from(floats);
+            AttributeType::Floats
+        }
+        Attribute::Strings(strings) => {
+            proto.strings = strings.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect();
+            AttributeType::Strings
+        }
+        Attribute::Tensor(tensor) => {
+            payload(tensor)?;
+            let mut t = header(tensor, None);
+            match &tensor.data {
+                TensorData::Inline(data) => t.raw_data = Some(data.clone()),
+                TensorData::Strings(_) => {}
+                TensorData::Deferred | TensorData::External { .. } => {
+                    return Err(EncodeError::TensorAttribute { node: node.name.clone(), attribute: name.to_owned() });
+                }
+            }
+            proto.t = Some(Box::new(t));
+            AttributeType::Tensor
+        }
+        Attribute::Unsupported(kind) => {
+            return Err(EncodeError::Attribute {
+                node: node.name.clone(),
+                attribute: name.to_owned(),
+                kind: kind.clone(),
+            });
+        }
+    };
+    proto.r#type = Some(kind.into());
+    Ok(proto)
+}
+
+fn value_info(value: &ValueInfo) -> ValueInfoProto {
+    let dim = |d: &DimValue| match d {
+        DimValue::Known(n) => DimensionProto { dim_value: Some(*n), dim_param: None },
+        DimValue::Symbol(s) => DimensionProto { dim_value: None, dim_param: Some(s.clone()) },
+        DimValue::Unknown => DimensionProto::default(),
+    };
+    let shape = value.shape.as_ref().map(|dims| TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    let typed = value.elem != ElemType::Undefined || shape.is_some();
+    let tensor = TensorTypeProto { elem_type: Some(value.elem.number()), shape };
+    ValueInfoProto { name: value.name.clone(), r#type: typed.then_some(TypeProto { tensor_type: Some(tensor) }) }
+}

@@ -1,0 +1,128 @@
+//! Tensors that are kept in other files: finding those files, and nothing but them.
+//!
+//! A model may come from anywhere, so the files it names must lie in its own folder or below: relative paths without `..`,
+//! and no symbolic link that leaves the folder. Each file is mapped once, however many tensors it holds.
+
+use super::{Initializer, TensorData};
+use crate::weights::map::map;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// Why the external bytes of a tensor cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExternalError {
+    /// A path outside the folder of the model.
+    #[error(
+        "`{tensor}` is to be read from {location:?}, which {why}; external data must lie in the folder of the model"
+    )]
+    Outside {
+        /// The tensor.
+        tensor: String,
+        /// The path, as the model gives it.
+        location: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A file that is missing or cannot be read.
+    #[error("`{tensor}` is to be read from {}: {source}; external data travels with the model, under the same name", path.display())]
+    Io {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file too short.
+    #[error("`{tensor}` is to be bytes {offset} to {offset} + {length} of {}, which has {found}: is it of another model, or cut short?", path.display())]
+    Short {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        path: PathBuf,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+        /// Bytes in the file.
+        found: u64,
+    },
+    /// A length that type and extents contradict.
+    #[error("`{tensor}` takes {expected} bytes by its type and extents, but {found} of external data")]
+    Length {
+        /// The tensor.
+        tensor: String,
+        /// Bytes by type and extents.
+        expected: u64,
+        /// Bytes by the reference.
+        found: u64,
+    },
+}
+
+/// The folder of a model, and the files mapped so far.
+pub(super) struct Folder {
+    path: PathBuf,
+    mapped: BTreeMap<PathBuf, Bytes>,
+}
+
+impl Folder {
+    /// The folder that the model file at `model` lies in.
+    pub(super) fn of(model: &Path) -> Self {
+        let path = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self { path: path.to_path_buf(), mapped: BTreeMap::new() }
+    }
+
+    /// Replaces a reference to external data by the bytes; anything else stays as it is.
+    pub(super) fn resolve(&mut self, tensor: &mut Initializer) -> Result<(), ExternalError> {
+        let TensorData::External { location, offset, length } = &tensor.data else { return Ok(()) };
+        let (offset, name) = (*offset, || tensor.name.clone());
+        let path = self.locate(&tensor.name, location)?;
+        let Some(expected) = tensor.byte_len() else { return Ok(()) };
+        if let Some(found) = length.filter(|&found| found != expected) {
+            return Err(ExternalError::Length { tensor: name(), expected, found });
+        }
+        let file = if let Some(file) = self.mapped.get(&path) {
+            file.clone()
+        } else {
+            let io = |source| ExternalError::Io { tensor: name(), path: path.clone(), source };
+            let file = map(&path).map_err(io)?;
+            self.mapped.insert(path.clone(), file.clone());
+            file
+        };
+        let found = file.len() as u64;
+        match offset.checked_add(expected) {
+            Some(end) if end <= found => {
+                tensor.data = TensorData::Inline(file.slice(offset as usize..end as usize));
+                Ok(())
+            }
+            _ => Err(ExternalError::Short { tensor: name(), path, offset, length: expected, found }),
+        }
+    }
+
+    /// The file that `location` names, all links followed.
+    fn locate(&self, tensor: &str, location: &str) -> Result<PathBuf, ExternalError> {
+        let outside = |why| ExternalError::Outside { tensor: tensor.to_owned(), location: location.to_owned(), why };
+        let relative = Path::new(location);
+        if location.is_empty() {
+            return Err(outside("is empty"));
+        }
+        for component in relative.components() {
+            match component {
+                Component::Normal(_) | Component::CurDir => {}
+                Component::ParentDir => return Err(outside("leads upwards")),
+                Component::RootDir | Component::Prefix(_) => return Err(outside("is an absolute path")),
+            }
+        }
+        let joined = self.path.join(relative);
+        let io = |source| ExternalError::Io { tensor: tensor.to_owned(), path: joined.clone(), source };
+        let path = joined.canonicalize().map_err(io)?;
+        if path.starts_with(self.path.canonicalize().map_err(io)?) {
+            Ok(path)
+        } else {
+            Err(outside("is a symbolic link to elsewhere"))
+        }
+    }
+}

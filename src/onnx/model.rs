@@ -1,0 +1,185 @@
+//! The parts of an ONNX model as plain structs.
+//!
+//! Lists keep their order, names are kept as written, and an empty name stands for an absent optional value, as in ONNX.
+//! What a model computes but these structs do not carry (functions, subgraphs, sparse tensors) is named in
+//! [`Model::not_carried`] or [`Attribute::Unsupported`], so that it is never dropped in silence. Annotations that change
+//! no result (documentation of values, quantisation hints, device placement) are left behind.
+
+use super::{ElemType, Initializer};
+
+/// A model: one graph and what it needs to be understood.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Model {
+    /// Version of the file format; see [`ir_version_for`](super::ir_version_for).
+    pub ir_version: i64,
+    /// Operator sets by domain (`""` is the default one) and version.
+    pub opset_imports: Vec<(String, i64)>,
+    /// Name of the tool that made the model.
+    pub producer_name: String,
+    /// Version of that tool.
+    pub producer_version: String,
+    /// Free text.
+    pub doc: String,
+    /// `metadata_props`, in file order.
+    pub metadata: Vec<(String, String)>,
+    /// The computation.
+    pub graph: Graph,
+    /// Parts of the file it was read from that these structs do not carry, in words. A model that names any cannot be written.
+    pub not_carried: Vec<String>,
+}
+
+/// Nodes in topological order, with the values that enter and leave.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    /// Name of the graph; ONNX wants one.
+    pub name: String,
+    /// Operators, each after the ones it reads from.
+    pub nodes: Vec<Node>,
+    /// Values the caller supplies.
+    pub inputs: Vec<ValueInfo>,
+    /// Values the caller gets.
+    pub outputs: Vec<ValueInfo>,
+    /// Constant tensors by name.
+    pub initializers: Vec<Initializer>,
+    /// Types of values in between, as far as known.
+    pub value_info: Vec<ValueInfo>,
+}
+
+/// One application of an operator.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// Operator, such as `MatMul`.
+    pub op_type: String,
+    /// Domain of the operator; `""` is the default one.
+    pub domain: String,
+    /// Name of this node, for people and profilers.
+    pub name: String,
+    /// Values read; `""` is an absent optional input.
+    pub inputs: Vec<String>,
+    /// Values defined; `""` is an output nobody wants.
+    pub outputs: Vec<String>,
+    /// Attributes by name, in order.
+    pub attributes: Vec<(String, Attribute)>,
+    /// Free text.
+    pub doc: String,
+}
+
+/// The value of a node's attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attribute {
+    /// `INT`.
+    Int(i64),
+    /// `FLOAT`.
+    Float(f32),
+    /// `STRING`.
+    String(String),
+    /// `INTS`.
+    Ints(Vec<i64>),
+    /// `FLOATS`.
+    Floats(Vec<f32>),
+    /// `STRINGS`.
+    Strings(Vec<String>),
+    /// `TENSOR`; its bytes must be inline.
+    Tensor(Initializer),
+    /// A kind these structs do not carry, in words: met in files of others, cannot be written.
+    Unsupported(String),
+}
+
+/// A value with its type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueInfo {
+    /// The value.
+    pub name: String,
+    /// Type of its elements; [`ElemType::Undefined`] where the file gives none.
+    pub elem: ElemType,
+    /// Extents, outermost first; `None` when not even their number is known.
+    pub shape: Option<Vec<DimValue>>,
+}
+
+/// One extent of a shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DimValue {
+    /// A number.
+    Known(i64),
+    /// A name: equal names are equal extents.
+    Symbol(String),
+    /// Anything.
+    Unknown,
+}
+
+impl ValueInfo {
+    /// A tensor of known rank.
+    pub fn new(name: impl Into<String>, elem: ElemType, shape: impl Into<Vec<DimValue>>) -> Self {
+        Self { name: name.into(), elem, shape: Some(shape.into()) }
+    }
+}
+
+impl From<i64> for DimValue {
+    fn from(extent: i64) -> Self {
+        Self::Known(extent)
+    }
+}
+
+impl From<&str> for DimValue {
+    fn from(symbol: &str) -> Self {
+        Self::Symbol(symbol.to_owned())
+    }
+}
+
+impl Node {
+    /// `op_type` of the default domain, with neither inputs nor outputs yet.
+    pub fn new(op_type: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { op_type: op_type.into(), name: name.into(), ..Self::default() }
+    }
+
+    /// Takes the operator from another domain.
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = domain.into();
+        self
+    }
+
+    /// Adds inputs; `""` is an absent one.
+    pub fn inputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.inputs.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds outputs; `""` is one nobody wants.
+    pub fn outputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.outputs.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds an attribute.
+    pub fn attribute(mut self, name: impl Into<String>, value: impl Into<Attribute>) -> Self {
+        self.attributes.push((name.into(), value.into()));
+        self
+    }
+
+    /// The attribute of this name.
+    pub fn get(&self, name: &str) -> Option<&Attribute> {
+        self.attributes.iter().find(|(n, _)| n == name).map(|(_, value)| value)
+    }
+}
+
+macro_rules! attribute_from {
+    ($($from:ty => $variant:ident, |$v:ident| $value:expr;)*) => {$(
+        impl From<$from> for Attribute {
+            fn from($v: $from) -> Self {
+                Self::$variant($value)
+            }
+        }
+    )*};
+}
+attribute_from! {
+    i64 => Int, |v| v;
+    f32 => Float, |v| v;
+    &str => String, |v| v.to_owned();
+    String => String, |v| v;
+    Vec<i64> => Ints, |v| v;
+    &[i64] => Ints, |v| v.to_vec();
+    Vec<f32> => Floats, |v| v;
+    &[f32] => Floats, |v| v.to_vec();
+    Vec<String> => Strings, |v| v;
+    Initializer => Tensor, |v| v;
+}

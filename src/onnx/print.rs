@@ -1,0 +1,279 @@
+//! A model as text, for review and snapshots: one line for each node, with types where they are known.
+//!
+//! Stable: depends on the model alone. It is not read back. Names and texts of foreign files are escaped where they would
+//! break a line or a terminal.
+
+use super::{Attribute, DimValue, ElemType, Graph, Initializer, Model, Node, TensorData, ValueInfo};
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+
+/// Tensors of at most this many elements are printed with their values.
+const VALUES: u64 = 16;
+/// Longer texts are cut to this many characters.
+const TEXT: usize = 60;
+
+impl Display for Model {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "onnx ir {}", self.ir_version)?;
+        for (domain, version) in &self.opset_imports {
+            write!(f, ", {} {version}", Plain(if domain.is_empty() { "ai.onnx" } else { domain }))?;
+        }
+        writeln!(f)?;
+        if !self.producer_name.is_empty() {
+            writeln!(f, "producer {} {}", Plain(&self.producer_name), Plain(&self.producer_version))?;
+        }
+        if !self.doc.is_empty() {
+            writeln!(f, "doc {}", Quoted(&self.doc))?;
+        }
+        for (key, value) in &self.metadata {
+            writeln!(f, "metadata {} = {}", Plain(key), Quoted(value))?;
+        }
+        for part in &self.not_carried {
+            writeln!(f, "not shown: {part}")?;
+        }
+        write!(f, "{}", self.graph)
+    }
+}
+
+impl Display for Graph {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "graph {}", Plain(&self.name))?;
+        section(f, "inputs", &self.inputs)?;
+        section(f, "initializers", &self.initializers)?;
+        let types: BTreeMap<&str, &ValueInfo> =
+            self.value_info.iter().chain(&self.outputs).map(|v| (v.name.as_str(), v)).collect();
+        if !self.nodes.is_empty() {
+            writeln!(f, "nodes")?;
+        }
+        for node in &self.nodes {
+            write!(f, "  {node}")?;
+            let known: Vec<_> = node.outputs.iter().map(|name| types.get(name.as_str()).map(|v| Type(v))).collect();
+            if known.iter().any(Option::is_some) {
+                let all: Vec<_> = known.iter().map(|t| t.as_ref().map_or("?".to_owned(), Type::to_string)).collect();
+                write!(f, " : {}", all.join(", "))?;
+            }
+            writeln!(f)?;
+        }
+        section(f, "outputs", &self.outputs)
+    }
+}
+
+/// A heading and one line for each item, or nothing.
+fn section<T: Display>(f: &mut Formatter<'_>, title: &str, items: &[T]) -> fmt::Result {
+    if !items.is_empty() {
+        writeln!(f, "{title}")?;
+    }
+    items.iter().try_for_each(|item| writeln!(f, "  {item}"))
+}
+
+impl Display for Node {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (i, name) in self.outputs.iter().enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { ", " }, Value(name))?;
+        }
+        write!(f, " = ")?;
+        if !self.domain.is_empty() {
+            write!(f, "{}::", Plain(&self.domain))?;
+        }
+        write!(f, "{}(", Plain(&self.op_type))?;
+        for (i, name) in self.inputs.iter().enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { ", " }, Value(name))?;
+        }
+        write!(f, ")")?;
+        for (i, (name, value)) in self.attributes.iter().enumerate() {
+            write!(f, "{}{} = {value}", if i == 0 { " {" } else { ", " }, Plain(name))?;
+        }
+        write!(f, "{}", if self.attributes.is_empty() { "" } else { "}" })
+    }
+}
+
+impl Display for Attribute {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(v) => write!(f, "{v}"),
+            Self::Float(v) => write!(f, "{v:?}"),
+            Self::String(v) => write!(f, "{}", Quoted(v)),
+            Self::Ints(v) => write!(f, "{v:?}"),
+            Self::Floats(v) => write!(f, "{v:?}"),
+            Self::Strings(v) => f.debug_list().entries(v.iter().map(|s| Quoted(s))).finish(),
+            Self::Tensor(t) => write!(f, "{}", Content(t)),
+            Self::Unsupported(kind) => write!(f, "<{kind}>"),
+        }
+    }
+}
+
+impl Display for ValueInfo {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} : {}", Value(&self.name), Type(self))
+    }
+}
+
+impl Display for Initializer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} : {}", Value(&self.name), Content(self))
+    }
+}
+
+/// `f32[batch, 3, ?]`, or `f32` alone when the rank is not known.
+struct Type<'a>(&'a ValueInfo);
+
+impl Display for Type<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.elem)?;
+        let Some(shape) = &self.0.shape else { return Ok(()) };
+        write!(f, "[")?;
+        for (i, dim) in shape.iter().enumerate() {
+            write!(f, "{}", if i == 0 { "" } else { ", " })?;
+            match dim {
+                DimValue::Known(n) => write!(f, "{n}")?,
+                DimValue::Symbol(s) => write!(f, "{}", Plain(s))?,
+                DimValue::Unknown => write!(f, "?")?,
+            }
+        }
+        write!(f, "]")
+    }
+}
+
+/// Type and, when there are few, values of a tensor; otherwise nothing for inline bytes, and where other bytes are.
+struct Content<'a>(&'a Initializer);
+
+impl Display for Content<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let tensor = self.0;
+        write!(f, "{}{:?}", tensor.elem, tensor.dims)?;
+        match &tensor.data {
+            TensorData::Inline(data) if tensor.element_count().is_some_and(|n| n <= VALUES) => {
+                write!(f, " = {}", values(tensor.elem, data))
+            }
+            TensorData::Strings(strings) if strings.len() as u64 <= VALUES => {
+                let texts: Vec<_> = strings.iter().map(|s| Quoted(&String::from_utf8_lossy(s)).to_string()).collect();
+                write!(f, " = [{}]", texts.join(", "))
+            }
+            TensorData::Inline(_) | TensorData::Strings(_) => Ok(()),
+            TensorData::Deferred => write!(f, " (deferred)"),
+            TensorData::External { location, offset, .. } => write!(f, " ({} at {offset})", Plain(location)),
+        }
+    }
+}
+
+/// The elements in brackets; in hexadecimal, byte by byte, where Rust has no such number.
+fn values(elem: ElemType, data: &[u8]) -> String {
+    macro_rules! numbers {
+        ($t:ty) => {{
+            let (chunks, _) = data.as_chunks();
+            format!("{:?}", chunks.iter().map(|&c| <$t>::from_le_bytes(c)).collect::<Vec<_>>())
+        }};
+    }
+    match elem {
+        ElemType::Float => numbers!(f32),
+        ElemType::Double => numbers!(f64),
+        ElemType::Int64 => numbers!(i64),
+        ElemType::Uint64 => numbers!(u64),
+        ElemType::Int32 => numbers!(i32),
+        ElemType::Uint32 => numbers!(u32),
+        ElemType::Int16 => numbers!(i16),
+        ElemType::Uint16 => numbers!(u16),
+        ElemType::Int8 => numbers!(i8),
+        ElemType::Uint8 => numbers!(u8),
+        ElemType::Bool => format!("{:?}", data.iter().map(|&b| b != 0).collect::<Vec<_>>()),
+        _ => format!("{data:02x?}"),
+    }
+}
+
+/// `%name`, or `_` for an absent value.
+struct Value<'a>(&'a str);
+
+impl Display for Value<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { write!(f, "_") } else { write!(f, "%{}", Plain(self.0)) }
+    }
+}
+
+/// A name as it is, unless characters in it need quoting.
+struct Plain<'a>(&'a str);
+
+impl Display for Plain<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| c.is_alphanumeric() || (c.is_ascii_graphic() && !"\"%(),={}".contains(c));
+        if self.0.chars().all(plain) { f.write_str(self.0) } else { write!(f, "{:?}", self.0) }
+    }
+}
+
+/// A text in quotes, cut when long.
+struct Quoted<'a>(&'a str);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(TEXT) {
+            Some((end, _)) => write!(f, "{:?}... ({} bytes)", &self.0[..end], self.0.len()),
+            None => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
+/// The same, for lists.
+impl fmt::Debug for Quoted<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_each() {
+        let model = Model {
+            ir_version: 9,
+            opset_imports: vec![(String::new(), 20), ("com.microsoft".to_owned(), 1)],
+            producer_name: "vit-onnx".to_owned(),
+            producer_version: "1".to_owned(),
+            metadata: vec![("config".to_owned(), "a = 1\n".repeat(20))],
+            graph: Graph {
+                name: "vit".to_owned(),
+                nodes: vec![
+                    Node::new("Softmax", "n").inputs(["x"]).outputs(["blocks.0/p"]).attribute("axis", -1i64),
+                    Node::new("Attention", "m")
+                        .domain("com.microsoft")
+                        .inputs(["x", "", "w"])
+                        .outputs(["y", "odd name\n"])
+                        .attribute("scale", 0.5f32)
+                        .attribute("mode", "same")
+                        .attribute("pads", vec![1i64, 2])
+                        .attribute("value", Initializer::int64("", 7)),
+                ],
+                inputs: vec![ValueInfo::new("x", ElemType::Float, ["batch".into(), 4.into(), DimValue::Unknown])],
+                outputs: vec![ValueInfo { name: "y".to_owned(), elem: ElemType::Float, shape: None }],
+                initializers: vec![
+                    Initializer::deferred("w", ElemType::Float, &[768, 768]),
+                    Initializer::int64s("axes", &[1, -1]),
+                    Initializer::float("eps", 1e-6),
+                    Initializer::inline("half", ElemType::Float16, &[1], vec![0, 0x3c]),
+                    Initializer::inline("big", ElemType::Uint8, &[17], vec![0; 17]),
+                ],
+                value_info: vec![ValueInfo::new("blocks.0/p", ElemType::Float, ["batch".into(), 4.into()])],
+            },
+            ..Model::default()
+        };
+        let expected = r#"onnx ir 9, ai.onnx 20, com.microsoft 1
+producer vit-onnx 1
+metadata config = "a = 1\na = 1\na = 1\na = 1\na = 1\na = 1\na = 1\na = 1\na = 1\na = 1\n"... (120 bytes)
+graph vit
+inputs
+  %x : f32[batch, 4, ?]
+initializers
+  %w : f32[768, 768] (deferred)
+  %axes : i64[2] = [1, -1]
+  %eps : f32[] = [1e-6]
+  %half : f16[1] = [00, 3c]
+  %big : u8[17]
+nodes
+  %blocks.0/p = Softmax(%x) {axis = -1} : f32[batch, 4]
+  %y, %"odd name\n" = com.microsoft::Attention(%x, _, %w) {scale = 0.5, mode = "same", pads = [1, 2], value = i64[] = [7]} : f32, ?
+outputs
+  %y : f32
+"#;
+        assert_eq!(model.to_string(), expected);
+    }
+}

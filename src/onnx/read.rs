@@ -1,0 +1,57 @@
+//! Reading an `.onnx` file by mapping it into memory.
+//!
+//! Tensor bytes stay where they are: what is read of a file is what somebody looks at. Memory is bounded by a small
+//! multiple of the part of the file that is not tensor bytes.
+
+use super::external::Folder;
+use super::{Attribute, DecodeError, ExternalError, Model, decode};
+use crate::weights::map::map;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a model could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}: {kind}", path.display())]
+pub struct ReadError {
+    /// The model file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub kind: ReadErrorKind,
+}
+
+/// What is wrong with a file that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadErrorKind {
+    /// The system refused, or it is not a file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The file is not a sound model.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The tensors beside it cannot be had.
+    #[error(transparent)]
+    External(#[from] ExternalError),
+}
+
+/// Reads a model with all its tensors, external ones included.
+pub fn read(path: &Path) -> Result<Model, ReadError> {
+    let mut model = read_without_data(path)?;
+    resolve(&mut model, path).map_err(|e| ReadError { path: path.to_path_buf(), kind: e.into() })?;
+    Ok(model)
+}
+
+/// Reads the model file alone: external tensors stay references, and their files need not be there.
+pub fn read_without_data(path: &Path) -> Result<Model, ReadError> {
+    let fail = |kind| ReadError { path: path.to_path_buf(), kind };
+    let file = map(path).map_err(|e| fail(e.into()))?;
+    decode::decode(file).map_err(|e| fail(e.into()))
+}
+
+/// Replaces references to external data by the bytes, for a model whose file is at `path`.
+pub(super) fn resolve(model: &mut Model, path: &Path) -> Result<(), ExternalError> {
+    let mut folder = Folder::of(path);
+    let attributes = model.graph.nodes.iter_mut().flat_map(|node| &mut node.attributes);
+    let constants = attributes.filter_map(|(_, value)| if let Attribute::Tensor(t) = value { Some(t) } else { None });
+    model.graph.initializers.iter_mut().chain(constants).try_for_each(|tensor| folder.resolve(tensor))
+}

@@ -1,0 +1,103 @@
+//! Named constant tensors and where their bytes are.
+//!
+//! Bytes are row-major and little-endian. Nothing here allocates by what `dims` claims.
+
+use super::ElemType;
+use bytes::Bytes;
+
+/// A named tensor stored in the model: a weight, or the value of a tensor attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Initializer {
+    /// The value it defines.
+    pub name: String,
+    /// Type of the elements.
+    pub elem: ElemType,
+    /// Extents, outermost first; empty for a scalar.
+    pub dims: Vec<i64>,
+    /// Where the elements are.
+    pub data: TensorData,
+}
+
+/// Where the elements of an [`Initializer`] are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TensorData {
+    /// Here: row-major, little-endian.
+    Inline(Bytes),
+    /// In another file, not looked at yet.
+    External {
+        /// Path relative to the folder of the model.
+        location: String,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes; to the end of what the extents ask for when not given.
+        length: Option<u64>,
+    },
+    /// Supplied when the model is written.
+    Deferred,
+    /// Elements of a [`ElemType::String`] tensor.
+    Strings(Vec<Bytes>),
+}
+
+impl Initializer {
+    /// A tensor whose bytes are at hand.
+    pub fn inline(name: impl Into<String>, elem: ElemType, dims: &[i64], data: impl Into<Bytes>) -> Self {
+        Self { name: name.into(), elem, dims: dims.to_vec(), data: TensorData::Inline(data.into()) }
+    }
+
+    /// A tensor whose bytes are supplied when the model is written.
+    pub fn deferred(name: impl Into<String>, elem: ElemType, dims: &[i64]) -> Self {
+        Self { name: name.into(), elem, dims: dims.to_vec(), data: TensorData::Deferred }
+    }
+
+    /// A vector of integers: shapes, axes, starts and ends.
+    pub fn int64s(name: impl Into<String>, values: &[i64]) -> Self {
+        let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self::inline(name, ElemType::Int64, &[values.len() as i64], data)
+    }
+
+    /// An integer scalar.
+    pub fn int64(name: impl Into<String>, value: i64) -> Self {
+        Self::inline(name, ElemType::Int64, &[], value.to_le_bytes().to_vec())
+    }
+
+    /// A single-precision scalar.
+    pub fn float(name: impl Into<String>, value: f32) -> Self {
+        Self::inline(name, ElemType::Float, &[], value.to_le_bytes().to_vec())
+    }
+
+    /// Number of elements; `None` when an extent is negative or the product overflows.
+    pub fn element_count(&self) -> Option<u64> {
+        // A zero extent makes the product zero even where the others would overflow.
+        let dims: Vec<u64> = self.dims.iter().map(|&d| u64::try_from(d).ok()).collect::<Option<_>>()?;
+        if dims.contains(&0) { Some(0) } else { dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d)) }
+    }
+
+    /// Bytes the elements take; `None` when the element count or the size of an element is not known.
+    pub fn byte_len(&self) -> Option<u64> {
+        self.elem.byte_len(self.element_count()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lying_extents_have_no_size() {
+        let size = |dims: &[i64]| Initializer::deferred("w", ElemType::Float, dims).byte_len();
+        assert_eq!(size(&[]), Some(4));
+        assert_eq!(size(&[2, 3]), Some(24));
+        assert_eq!(size(&[0, i64::MAX, i64::MAX]), Some(0));
+        assert_eq!(size(&[i64::MAX, 3]), None);
+        assert_eq!(size(&[i64::MAX]), None, "the bytes overflow although the elements do not");
+        assert_eq!(size(&[-1]), None);
+    }
+
+    #[test]
+    fn small_constants_are_little_endian() {
+        let shape = Initializer::int64s("shape", &[-1, 2]);
+        assert_eq!(shape.dims, [2]);
+        let TensorData::Inline(data) = shape.data else { panic!("constants are inline") };
+        assert_eq!(data[..], [255, 255, 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}
