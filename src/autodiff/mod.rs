@@ -9,7 +9,7 @@
 //! Deliberately unknown here: optimisers, losses, and which parameters are trained.
 
 use crate::build::{Builder, T};
-use crate::ir::{DType, Entity, Origin, Side, TensorType, ValueId};
+use crate::ir::{Entity, Side, TensorType, ValueId};
 use crate::ops::{Grad, Node, Vjp};
 use std::collections::BTreeMap;
 
@@ -74,6 +74,16 @@ enum Targets {
     Closed,
 }
 
+/// Sums of what was contributed so far.
+#[derive(Default)]
+struct Cotangents<'g>(BTreeMap<ValueId, T<'g>>);
+
+impl<'g> Cotangents<'g> {
+    fn add(&mut self, v: ValueId, g: T<'g>) {
+        self.0.entry(v).and_modify(|sum| *sum = *sum + g).or_insert(g);
+    }
+}
+
 /// Pulls the cotangents of `seeds` back to `targets`; those that nothing reaches are left out.
 fn pull<'g>(
     b: &'g Builder,
@@ -82,59 +92,73 @@ fn pull<'g>(
     bounds: Targets,
 ) -> Result<BTreeMap<ValueId, T<'g>>, AutodiffError> {
     let (nodes, wanted) = path(b, seeds, targets, bounds);
-    let mut cotangents: BTreeMap<ValueId, T<'g>> = BTreeMap::new();
-    let add = |cotangents: &mut BTreeMap<ValueId, T<'g>>, v: ValueId, g: T<'g>| {
-        cotangents.entry(v).and_modify(|sum| *sum = *sum + g).or_insert(g);
-    };
+    let mut cotangents = Cotangents::default();
     for &(v, g) in seeds {
-        add(&mut cotangents, v, g);
+        cotangents.add(v, g);
     }
     for node in nodes.iter().rev() {
-        let g: Vec<Option<T<'g>>> = node.outputs().map(|v| cotangents.get(&v).copied()).collect();
+        let g: Vec<Option<T<'g>>> = node.outputs().map(|v| cotangents.0.get(&v).copied()).collect();
         if g.iter().all(Option::is_none) {
             continue;
         }
         let forward = b.read(|graph| graph.scope_path(node.origin.scope).to_owned());
-        let Origin { at, .. } = node.origin;
         let scope = if forward.is_empty() { "grad".to_owned() } else { format!("grad/{forward}") };
-        let (op, scope_of) = (node.op.mnemonic(), || forward.clone());
-        b.with_origin(&scope, at, Some(RULE), || {
-            let x: Vec<T<'g>> = node.inputs.iter().map(|&v| b.value(v)).collect();
-            let y: Vec<T<'g>> = node.outputs().map(|v| b.value(v)).collect();
-            match node.op.def().vjp(&Vjp { x: &x, y: &y, g: &g }) {
-                Grad::Zero => {}
-                Grad::Never(reason) => return Err(AutodiffError::Never { op, scope: scope_of(), reason }),
-                Grad::To(contributions) => {
-                    for (&v, g) in node.inputs.iter().zip(contributions) {
-                        let (Some(g), true) = (g, wanted[v]) else { continue };
-                        let (g, expected) = (unbroadcast(g, &b.ty(v)), b.ty(v));
-                        if g.poisoned() {
-                            return Err(AutodiffError::Poisoned(format!("the gradient of {op} in [{}]", scope_of())));
-                        }
-                        if g.ty() != expected {
-                            return Err(AutodiffError::Mistyped { op, scope: scope_of(), expected, found: g.ty() });
-                        }
-                        add(&mut cotangents, v, g);
-                    }
-                }
-                Grad::ByDecomposition => {
-                    let results = node.op.def().definition(&x).unwrap_or_default();
-                    let seed = |(y, g): (T<'g>, Option<T<'g>>)| Some((y.id()?, g?));
-                    let seeds: Vec<_> = results.into_iter().zip(g).filter_map(seed).collect();
-                    let operands: Vec<ValueId> = node.inputs.iter().copied().filter(|&v| wanted[v]).collect();
-                    for (v, g) in pull(b, &seeds, &operands, Targets::Closed)? {
-                        add(&mut cotangents, v, g);
-                    }
-                }
+        let contributions =
+            b.with_origin(&scope, node.origin.at, Some(RULE), || step(b, node, &g, &wanted, forward))?;
+        b.with_origin(&scope, node.origin.at, Some(RULE), || {
+            for (v, g) in contributions {
+                cotangents.add(v, g);
             }
-            Ok(())
-        })?;
+        });
     }
-    cotangents.retain(|v, _| targets.contains(v));
-    Ok(cotangents)
+    cotangents.0.retain(|v, _| targets.contains(v));
+    Ok(cotangents.0)
 }
 
-/// The nodes through which a seed depends on a target, in order, and which values do depend on one.
+/// What one node, in the forward scope `scope`, contributes to the cotangents of its operands.
+fn step<'g>(
+    b: &'g Builder,
+    node: &Node,
+    g: &[Option<T<'g>>],
+    wanted: &Side<ValueId, bool>,
+    scope: String,
+) -> Result<Vec<(ValueId, T<'g>)>, AutodiffError> {
+    let op = node.op.mnemonic();
+    let x: Vec<T<'g>> = node.inputs.iter().map(|&v| b.value(v)).collect();
+    let y: Vec<T<'g>> = node.outputs().map(|v| b.value(v)).collect();
+    match node.op.def().vjp(&Vjp { x: &x, y: &y, g }) {
+        Grad::Zero => Ok(Vec::new()),
+        Grad::Never(reason) => Err(AutodiffError::Never { op, scope, reason }),
+        Grad::To(cotangents) => {
+            let mut contributions = Vec::new();
+            for (&v, g) in node.inputs.iter().zip(cotangents) {
+                let (Some(g), true) = (g, wanted[v]) else { continue };
+                let expected = b.ty(v);
+                let g = unbroadcast(g, &expected);
+                if g.poisoned() {
+                    return Err(AutodiffError::Poisoned(format!("the gradient of {op} in [{scope}]")));
+                }
+                if g.ty() != expected {
+                    return Err(AutodiffError::Mistyped { op, scope, expected, found: g.ty() });
+                }
+                contributions.push((v, g));
+            }
+            Ok(contributions)
+        }
+        Grad::ByDecomposition => {
+            let results = node.op.def().definition(&x).unwrap_or_default();
+            if results.len() != y.len() || results.iter().any(|y| y.poisoned()) {
+                return Err(AutodiffError::Poisoned(format!("the definition of {op} in [{scope}]")));
+            }
+            let seeds: Vec<_> = results.iter().zip(g).filter_map(|(y, g)| Some((y.id()?, (*g)?))).collect();
+            let operands: Vec<ValueId> = node.inputs.iter().copied().filter(|&v| wanted[v]).collect();
+            Ok(pull(b, &seeds, &operands, Targets::Closed)?.into_iter().collect())
+        }
+    }
+}
+
+/// The nodes through which a seed depends on a target, in order, and which values depend on a target
+/// in a differentiable way: integers and booleans carry no cotangent.
 fn path<'g>(
     b: &'g Builder,
     seeds: &[(ValueId, T<'g>)],
@@ -143,37 +167,32 @@ fn path<'g>(
 ) -> (Vec<Node>, Side<ValueId, bool>) {
     b.read(|graph| {
         let mut wanted = Side::new(graph.value_count(), false);
-        targets.iter().for_each(|&v| wanted[v] = true);
+        for &v in targets {
+            wanted[v] = true;
+        }
         let last = seeds.iter().filter_map(|&(v, _)| graph.producer(v)).max();
-        let mut nodes = Vec::new();
-        for (n, node) in graph.nodes().take(last.map_or(0, |n| n.index() + 1)) {
+        let mut below = Vec::new();
+        for (_, node) in graph.nodes().take(last.map_or(0, |n| n.index() + 1)) {
             let closed = bounds == Targets::Closed && node.outputs().any(|v| targets.contains(&v));
-            if closed || !node.inputs.iter().any(|&v| wanted[v]) {
-                continue;
+            if !closed && node.inputs.iter().any(|&v| wanted[v]) {
+                node.outputs().filter(|&v| graph.ty(v).dtype.is_float()).for_each(|v| wanted[v] = true);
+                below.push(node);
             }
-            for v in node.outputs() {
-                wanted[v] = is_differentiable(graph.ty(v).dtype) || wanted[v];
-            }
-            nodes.push(n);
         }
         let mut live = Side::new(graph.value_count(), false);
-        seeds.iter().for_each(|&(v, _)| live[v] = true);
-        let mut kept: Vec<Node> = Vec::new();
-        for &n in nodes.iter().rev() {
-            let node = graph.node(n);
+        for &(v, _) in seeds {
+            live[v] = true;
+        }
+        let mut nodes = Vec::new();
+        for node in below.into_iter().rev().filter(|n| n.outputs().any(|v| wanted[v])) {
             if node.outputs().any(|v| live[v]) {
                 node.inputs.iter().for_each(|&v| live[v] = true);
-                kept.push(node.clone());
+                nodes.push(node.clone());
             }
         }
-        kept.reverse();
-        (kept, wanted)
+        nodes.reverse();
+        (nodes, wanted)
     })
-}
-
-/// Integers and booleans carry no gradient.
-fn is_differentiable(dtype: DType) -> bool {
-    dtype.is_float()
 }
 
 /// Sums a cotangent over the axes along which the operand, of type `to`, was broadcast.
@@ -187,4 +206,140 @@ fn unbroadcast<'g>(g: T<'g>, to: &TensorType) -> T<'g> {
     let kept: Vec<i64> = (0..to.rank()).filter(stretched).map(|i| (lead + i) as i64).collect();
     let g = if kept.is_empty() { g } else { g.sum_keep(&kept) };
     if lead == 0 { g } else { g.sum(&(0..lead as i64).collect::<Vec<_>>()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval;
+    use crate::ir::{DType, Real, Stage, Tensor};
+    use crate::ops::{Dropout, FusedMatMul, HardSwish};
+
+    fn f64s(shape: &[i64]) -> TensorType {
+        TensorType::new(DType::F64, shape)
+    }
+
+    /// Runs a graph of inputs `x` and outputs.
+    fn run(b: Builder, x: &Tensor) -> Vec<Tensor> {
+        let g = b.finish().expect("well typed");
+        let y = eval::run(&g, &mut |p, _| Err(p.to_owned()), &[("x", x.clone())]).expect("runs");
+        y.into_iter().map(|(_, t)| t).collect()
+    }
+
+    fn close(a: &Tensor, b: &Tensor) -> bool {
+        a.max_abs_diff(b).is_some_and(|d| d < 1e-12)
+    }
+
+    #[test]
+    fn contributions_of_all_users_are_added() {
+        let b = Builder::new("t", Stage::Built);
+        let x = b.input("x", f64s(&[2]));
+        let loss = (x * x + x).sum(&[0]);
+        let g = gradients(&b, loss, &[x]).expect("differentiable");
+        b.output("g", g[0]);
+        let x = Tensor::new(&[2], vec![3.0, -1.0]);
+        assert_eq!(run(b, &x), [Tensor::new(&[2], vec![7.0, -1.0])]);
+    }
+
+    #[test]
+    fn broadcast_axes_are_summed_away() {
+        let b = Builder::new("t", Stage::Built);
+        let x = b.input("x", f64s(&[2, 1, 3]));
+        let wide = b.constant(Tensor::new(&[4, 1], vec![1.0, 2.0, 3.0, 4.0]));
+        let row = b.constant(Tensor::new(&[3], vec![1.0, 2.0, 3.0]));
+        let loss = (x * wide * row).sum(&[0, 1, 2]);
+        let g = gradients(&b, loss, &[x, wide, row]).expect("differentiable");
+        g.iter().enumerate().for_each(|(i, &g)| b.output(&i.to_string(), g));
+        let x = Tensor::new(&[2, 1, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let y = run(b, &x);
+        assert_eq!(y[0], Tensor::new(&[2, 1, 3], vec![10.0, 20.0, 30.0, 10.0, 20.0, 30.0]));
+        assert_eq!(y[1], Tensor::new(&[4, 1], vec![46.0; 4]));
+        assert_eq!(y[2], Tensor::new(&[3], vec![50.0, 70.0, 90.0]));
+    }
+
+    #[test]
+    fn an_intermediate_value_and_its_source_both_have_whole_gradients() {
+        let b = Builder::new("t", Stage::Built);
+        let x = b.input("x", f64s(&[]));
+        let y = x * x;
+        let g = gradients(&b, y * y + x, &[x, y]).expect("differentiable");
+        g.iter().enumerate().for_each(|(i, &g)| b.output(&i.to_string(), g));
+        assert_eq!(run(b, &Tensor::scalar(2.0)), [Tensor::scalar(33.0), Tensor::scalar(8.0)]);
+    }
+
+    #[test]
+    fn nothing_flows_where_nothing_depends_or_flow_is_stopped() {
+        let b = Builder::new("t", Stage::Built);
+        let (x, y) = (b.input("x", f64s(&[2])), b.constant(Tensor::new(&[1], vec![1.0])));
+        let loss = (x * x.stop_gradient()).sum(&[0]);
+        let g = gradients(&b, loss, &[x, y]).expect("differentiable");
+        g.iter().enumerate().for_each(|(i, &g)| b.output(&i.to_string(), g));
+        let x = Tensor::new(&[2], vec![3.0, -1.0]);
+        assert_eq!(run(b, &x), [x.clone(), Tensor::new(&[1], vec![0.0])]);
+    }
+
+    /// The operands are one value, or one depends on the other: neither may be counted twice.
+    #[test]
+    fn composites_of_dependent_operands_are_their_formula() {
+        for share in [false, true] {
+            let b = Builder::new("t", Stage::Built);
+            if share {
+                b.share_equal_nodes();
+            }
+            let x = b.input("x", f64s(&[2, 2]));
+            let op = FusedMatMul { trans_a: true, trans_b: false, alpha: Real(0.5) };
+            let weights = b.constant(Tensor::new(&[2, 2], vec![1.0, -2.0, 3.0, 0.5]));
+            for y in [x, x.exp(), x.matmul(x)] {
+                let composite = b.apply(op.clone(), &[x, y]);
+                let formula = x.t().matmul(y) * 0.5;
+                for v in [composite, formula] {
+                    let g = gradients(&b, (v * weights).sum(&[0, 1]), &[x]).expect("differentiable");
+                    b.output("g", g[0]);
+                }
+            }
+            let out = run(b, &Tensor::new(&[2, 2], vec![0.3, -1.0, 0.7, 1.1]));
+            assert!(out.chunks(2).all(|p| close(&p[0], &p[1])), "{out:?}");
+        }
+    }
+
+    #[test]
+    fn an_op_without_gradient_is_told_with_its_place() {
+        let b = Builder::new("t", Stage::Built);
+        let x = b.input("x", f64s(&[2]));
+        let y = {
+            let _in = b.root().at("mlp").at(0).enter();
+            b.apply(Dropout { ratio: Real(0.5) }, &[x])
+        };
+        let e = gradients(&b, y.sum(&[0]), &[x]).expect_err("dropout is undecided");
+        assert!(e.to_string().starts_with("dropout in [mlp.0] cannot be differentiated: "), "{e}");
+        // Off the path it does not matter.
+        let z = b.input("z", f64s(&[2]));
+        assert!(gradients(&b, (y * z).sum(&[0]), &[z]).is_ok());
+    }
+
+    #[test]
+    fn new_nodes_tell_where_they_are_from() {
+        let b = Builder::new("t", Stage::Built);
+        let x = b.input("x", f64s(&[2]));
+        let y = {
+            let _in = b.root().at("mlp").enter();
+            b.apply(HardSwish {}, &[x])
+        };
+        let before = b.read(|g| g.nodes().len());
+        let loss = y.sum(&[0]);
+        gradients(&b, loss, &[x]).expect("differentiable");
+        let g = b.finish().expect("well typed");
+        let new: Vec<_> = g.nodes().skip(before + 1).map(|(_, n)| n).collect();
+        assert!(new.iter().all(|n| n.origin.rule == Some(RULE) && g.scope_path(n.origin.scope).starts_with("grad")));
+        assert!(new.iter().any(|n| g.scope_path(n.origin.scope) == "grad/mlp"));
+    }
+
+    #[test]
+    fn only_scalars_have_gradients() {
+        let b = Builder::new("t", Stage::Built);
+        let x = b.input("x", f64s(&[2]));
+        assert_eq!(gradients(&b, x, &[x]).expect_err("a vector"), AutodiffError::NotScalar(f64s(&[2])));
+        let poisoned = x + b.input("y", f64s(&[3]));
+        assert!(matches!(gradients(&b, poisoned, &[x]), Err(AutodiffError::Poisoned(_))));
+    }
 }

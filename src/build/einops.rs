@@ -64,10 +64,7 @@ pub(super) fn plan(pattern: &str, shape: &[Dim], sizes: &[(&str, Dim)]) -> Resul
             }
             [one] => {
                 let rest = size.exact_div(&product).ok_or_else(|| {
-                    format!(
-                        "({}): {size} does not divide by {product}; give a number or change the size",
-                        axis.join(" ")
-                    )
+                    format!("({}): {size} does not divide by {product}; give a number or change the size", axis.join(" "))
                 })?;
                 known.insert(one, rest);
             }

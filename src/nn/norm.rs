@@ -5,7 +5,7 @@ use crate::ir::Init;
 use crate::ops::composite;
 
 /// PyTorch's default epsilon of `LayerNorm` and `BatchNorm`.
-pub const EPS: f64 = 1e-5;
+pub(super) const EPS: f64 = 1e-5;
 
 /// `torch.nn.LayerNorm` over the last axis, biased variance, eps 1e-5. Keys `weight`, `bias` `[d]`.
 #[track_caller]

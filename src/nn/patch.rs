@@ -2,7 +2,7 @@
 
 use super::{Release, layer_norm, linear};
 use crate::build::{Scope, T};
-use crate::ir::{Dim, Init};
+use crate::ir::{Dim, Init, Shape};
 
 /// Cuts NCHW images in patches: `[b, c, h·p1, w·p2] → [b, h·w, p1·p2·c]`, row-major over the grid,
 /// **channel fastest** inside a patch.
@@ -26,7 +26,7 @@ pub fn patch_embedding<'g>(s: Scope<'g>, r: Release, img: T<'g>, patch: [usize; 
 /// Puts the class token before the sequence: `[b, n, d] → [b, n+1, d]`. Key `cls_token`, of shape
 /// `[1, 1, d]` or (release 1 of ViT) `[1, d]`.
 #[track_caller]
-pub fn prepend_class_token<'g>(s: Scope<'g>, x: T<'g>, shape: &[usize]) -> T<'g> {
+pub fn prepend_class_token<'g>(s: Scope<'g>, x: T<'g>, shape: impl Into<Shape>) -> T<'g> {
     let cls = s.param("cls_token", shape, Init::NORMAL);
     let to: Vec<Dim> = vec![x.dim(0), 1.into(), x.dim(-1)];
     T::concat(&[cls.expand(to), x], 1)

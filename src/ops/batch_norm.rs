@@ -26,7 +26,7 @@ op! {
 
 impl BatchNormalization {
     /// The batch's mean, biased variance, and number of elements over that number less one; per channel.
-    fn statistics<'g>(x: T<'g>) -> [T<'g>; 3] {
+    fn statistics(x: T<'_>) -> [T<'_>; 3] {
         let axes: Vec<i64> = (0..x.rank() as i64).filter(|&a| a != 1).collect();
         let mean = x.mean_keep(&axes);
         let centred = x - mean;

@@ -12,7 +12,7 @@ use crate::ops::{Binary, BinaryKind, Graph, Node, Op, Program};
 use crate::rewrite::{Replay, replay};
 
 /// Folds affine maps into convolutions and linear maps.
-pub const PASS: Pass = Pass { name: "fold-batch-norm", doc: "affine maps move into the weights before them", run };
+pub(super) const PASS: Pass = Pass { name: "fold-batch-norm", doc: "affine maps move into the weights before them", run };
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let mut graph = p.graph.clone();

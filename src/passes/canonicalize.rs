@@ -12,9 +12,9 @@ use crate::ops::{Binary, BinaryKind, MatMul, Op, Program};
 use crate::rewrite::replay;
 
 /// One spelling per idea.
-pub const PASS: Pass = Pass { name: "canonicalize", doc: "one spelling per idea", run };
+pub(super) const PASS: Pass = Pass { name: "canonicalize", doc: "one spelling per idea", run };
 /// The same after legalisation.
-pub const AGAIN: Pass = Pass { name: "canonicalize-legal", doc: "one spelling per idea, after legalisation", run };
+pub(super) const AGAIN: Pass = Pass { name: "canonicalize-legal", doc: "one spelling per idea, after legalisation", run };
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let b = Builder::new(&p.graph.name, p.graph.stage);

@@ -6,9 +6,9 @@ use crate::ops::Program;
 use crate::rewrite::replay;
 
 /// Equal nodes become one.
-pub const PASS: Pass = Pass { name: "cse", doc: "equal nodes become one", run };
+pub(super) const PASS: Pass = Pass { name: "cse", doc: "equal nodes become one", run };
 /// The same after legalisation.
-pub const AGAIN: Pass = Pass { name: "cse-legal", doc: "equal nodes become one, after legalisation", run };
+pub(super) const AGAIN: Pass = Pass { name: "cse-legal", doc: "equal nodes become one, after legalisation", run };
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let b = Builder::new(&p.graph.name, p.graph.stage);

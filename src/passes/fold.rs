@@ -15,11 +15,11 @@ use crate::rewrite::replay;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Folds constants and parameter arithmetic.
-pub const PASS: Pass = Pass { name: "fold", doc: "constants are evaluated, parameter arithmetic is moved out", run };
+pub(super) const PASS: Pass = Pass { name: "fold", doc: "constants are evaluated, parameter arithmetic is moved out", run };
 /// The same after fusion.
-pub const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once more, after fusion", run };
+pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once more, after fusion", run };
 /// The same after legalisation.
-pub const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalisation", run };
+pub(super) const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalisation", run };
 
 /// Results up to this many elements are folded even when larger than their operands: 1 MiB of f32.
 const SMALL: i64 = 1 << 18;

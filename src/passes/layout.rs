@@ -9,7 +9,7 @@ use crate::ops::{Op, Program};
 use crate::rewrite::replay;
 
 /// Merges adjacent transposes.
-pub const PASS: Pass = Pass { name: "layout", doc: "adjacent transposes become one", run };
+pub(super) const PASS: Pass = Pass { name: "layout", doc: "adjacent transposes become one", run };
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let b = Builder::new(&p.graph.name, p.graph.stage);

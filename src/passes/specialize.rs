@@ -12,7 +12,7 @@ use crate::ops::{Op, Program};
 use crate::rewrite::replay;
 
 /// Decides for inference.
-pub const INFERENCE: Pass =
+pub(super) const INFERENCE: Pass =
     Pass { name: "specialize", doc: "decides for inference: no dropout, batch norm as an affine map", run };
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {

@@ -7,7 +7,7 @@
 use crate::ir::{NodeId, ValueId};
 use crate::ops::{Binary, BinaryKind, Graph, MatMul, Op, ReduceKind, Unary, UnaryKind, Vocab};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::ops::{Add, Div, Mul, Sub};
 use std::sync::Arc;
 
 /// A pattern over values.
@@ -109,17 +109,7 @@ macro_rules! operators {
 }
 operators! { Add add Add; Sub sub Sub; Mul mul Mul; Div div Div; }
 
-impl Neg for Pat {
-    type Output = Self;
-    fn neg(self) -> Self {
-        unary(UnaryKind::Neg, self)
-    }
-}
-
 impl Vocab for Pat {
-    fn exp(self) -> Self {
-        unary(UnaryKind::Exp, self)
-    }
     fn erf(self) -> Self {
         unary(UnaryKind::Erf, self)
     }

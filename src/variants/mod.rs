@@ -6,8 +6,10 @@
 
 mod vit;
 
-use crate::build::{Scope, T};
+use crate::build::{BuildErrors, Builder, Scope, T};
+use crate::ir::{DType, Dim, Stage, TensorType};
 use crate::nn::Release;
+use crate::ops::Graph;
 use serde::{Deserialize, Serialize};
 
 pub use vit::ViT;
@@ -136,12 +138,12 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 fn serde_fields<T: for<'d> Deserialize<'d>>() -> &'static [&'static str] {
     use serde::de::{Deserializer, Error, Visitor, value::Error as Stop};
     struct Spy<'a>(&'a mut &'static [&'static str]);
-    impl<'d> Deserializer<'d> for Spy<'_> {
+    impl<'de> Deserializer<'de> for Spy<'_> {
         type Error = Stop;
-        fn deserialize_any<V: Visitor<'d>>(self, _: V) -> Result<V::Value, Stop> {
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
             Err(Stop::custom("only structs are asked for"))
         }
-        fn deserialize_struct<V: Visitor<'d>>(
+        fn deserialize_struct<V: Visitor<'de>>(
             self,
             _: &'static str,
             fields: &'static [&'static str],
@@ -192,4 +194,52 @@ fn patch_grid(r: Release, image: Size2, patch: Size2) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// What to declare besides the model itself.
+#[derive(Clone, Debug, Default)]
+pub struct Declare {
+    /// A number of images, or `None` for a symbolic batch.
+    pub batch: Option<usize>,
+    /// Height and width of the images fed; `None` for the model's own.
+    pub input_size: Option<[usize; 2]>,
+    /// Intermediate values to give out too; `attentions` is the only kind.
+    pub taps: Vec<String>,
+}
+
+/// The kinds of intermediate values that can be asked for.
+pub const TAPS: &[&str] = &["attentions"];
+
+/// Builds the graph of a declaration: input `pixel_values`, outputs as the model names them, and taps.
+pub fn declare(name: &str, v: &dyn Variant, r: Release, options: &Declare) -> Result<Graph, BuildErrors> {
+    let b = Builder::new(name, Stage::Built);
+    options.taps.iter().for_each(|t| b.want(t));
+    let image = v.image();
+    let [h, w] = options.input_size.or(image.size).unwrap_or([224, 224]);
+    let batch = options.batch.map_or_else(|| b.symbol("batch"), Dim::from);
+    let shape = [batch, image.channels.into(), h.into(), w.into()];
+    let img = b.input("pixel_values", TensorType::new(DType::F32, shape));
+    let outputs = v.forward(r, b.root(), img);
+    for (name, t) in &outputs.0 {
+        b.output(name, *t);
+    }
+    for tap in &options.taps {
+        give_out(&b, tap);
+    }
+    b.finish()
+}
+
+/// All observed values stacked as `[batch, layers, …]` when their shapes agree, else one output for each.
+fn give_out(b: &Builder, tap: &str) {
+    let seen = b.observed(tap);
+    let Some(first) = seen.first() else {
+        b.error(format!("the model has no `{tap}` to give out"), &[]);
+        return;
+    };
+    if seen.iter().all(|t| t.ty() == first.ty()) {
+        let layers: Vec<T<'_>> = seen.iter().map(|t| t.unsqueeze(1)).collect();
+        b.output(tap, T::concat(&layers, 1));
+    } else {
+        seen.iter().enumerate().for_each(|(i, t)| b.output(&format!("{tap}.{i}"), *t));
+    }
 }

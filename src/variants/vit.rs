@@ -61,16 +61,15 @@ impl Variant for ViT {
 
         // Release 1 has no class token under mean pooling, but keeps an empty parameter for it.
         let cls = r == Release::V0_16 || self.pool == Pool::Cls;
+        // Release 1 dropped the leading axis of size 1.
+        let lead = usize::from(r == Release::V1);
         if cls {
-            x = prepend_class_token(s, x, if r == Release::V0_16 { &[1, 1, d] } else { &[1, d] });
+            x = prepend_class_token(s, x, &[1, 1, d][lead..]);
         } else {
             s.param("cls_token", [0, d], Init::NORMAL);
         }
         let rows = table + usize::from(cls);
-        let pos = match r {
-            Release::V0_16 => s.param("pos_embedding", [1, rows, d], Init::NORMAL),
-            Release::V1 => s.param("pos_embedding", [rows, d], Init::NORMAL),
-        };
+        let pos = s.param("pos_embedding", &[1, rows, d][lead..], Init::NORMAL);
         // An image smaller than the table uses its leading rows, not a 2-D crop.
         x = s.dropout(x + pos.narrow(-2, 0, x.dim(1)), self.emb_dropout);
 

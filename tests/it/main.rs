@@ -1,1 +1,4 @@
-fn main(){}
+//! Integration tests, one binary.
+mod conformance;
+mod parity;
+mod support;

@@ -257,7 +257,9 @@ impl OpDef for Conv {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autodiff::gradients;
     use crate::build::Builder;
+    use crate::eval;
     use crate::ir::{DType, Stage};
 
     fn infer(op: &Conv, x: &[i64], w: &[i64]) -> Result<TensorType, TypeError> {
@@ -294,6 +296,33 @@ mod tests {
         assert_eq!(y[0].shape[2], h);
         let e = patch.infer(&[&image(h), &w]).expect_err("h is no multiple of 16");
         assert!(e.0.contains("the height h") && e.0.contains("give it as a number"), "{e}");
+    }
+
+    /// Neither form of the weight's gradient needs to know the batch.
+    #[test]
+    fn gradients_are_of_any_batch() {
+        let gradient = |op: &Conv, symbolic: bool| {
+            let b = Builder::new("t", Stage::Built);
+            let n = if symbolic { b.symbol("n") } else { 3.into() };
+            let x = b.input("x", TensorType::new(DType::F64, vec![n, 4.into(), 5.into(), 5.into()]));
+            let w =
+                b.input("w", TensorType::new(DType::F64, vec![4.into(), Dim::from(4 / op.groups), 2.into(), 2.into()]));
+            let y = x.conv(op.clone(), w, None);
+            let g = gradients(&b, (y * y).sum(&[0, 1, 2, 3]), &[x, w]).expect("differentiable");
+            b.output("x", g[0]);
+            b.output("w", g[1]);
+            let numbers = |n: usize| (0..n).map(|i| (i as f64).sin()).collect();
+            let inputs = [
+                ("x", Tensor::new(&[3, 4, 5, 5], numbers(300))),
+                ("w", Tensor::new(&[4, 4 / op.groups, 2, 2], numbers(64 / op.groups))),
+            ];
+            eval::run(&b.finish().expect("well typed"), &mut |p, _| Err(p.to_owned()), &inputs).expect("runs")
+        };
+        for op in
+            [Conv::new().stride(2), Conv::new().pad(1), Conv::new().stride(2).pad(1).groups(4), Conv::new().groups(2)]
+        {
+            assert_eq!(gradient(&op, true), gradient(&op, false), "{op:?}");
+        }
     }
 
     #[test]

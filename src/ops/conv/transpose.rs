@@ -16,7 +16,8 @@ op! {
         pub pads: [usize; 4],
         /// Rows and columns between neighbouring kernel elements.
         pub dilations: [usize; 2],
-        /// Rows and columns that the result has more at its end, less than the stride or the dilation.
+        /// Rows and columns that the result has more at its end, less than the stride: those that the strides of
+        /// [`Conv`] left over.
         pub output_padding: [usize; 2],
         /// Independent convolutions side by side.
         pub groups: usize,
@@ -47,8 +48,9 @@ impl OpDef for ConvTranspose {
         }
         let mut shape = vec![x.shape[0].clone(), &w.shape[1] * groups];
         for i in 0..2 {
-            if self.output_padding[i] >= self.strides[i].max(self.dilations[i]) {
-                return fail(format!("output_padding {:?} must be less than the stride", self.output_padding));
+            if self.output_padding[i] >= self.strides[i] {
+                let (padding, strides) = (self.output_padding, self.strides);
+                return fail(format!("output_padding {padding:?} must be less than the strides {strides:?}"));
             }
             let size = self.size(i, &x.shape[2 + i], &w.shape[2 + i]);
             if x.shape[2 + i].is(0) || size.value().is_some_and(|s| s < 0) {
@@ -73,8 +75,7 @@ impl OpDef for ConvTranspose {
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         let (x, w, g) = (v.x[0], v.x[1], v.grad(0));
-        // An output padding of a stride or more gives the convolution room for further steps.
-        let dx = g.conv(self.adjoint(), w, None).narrow(2, 0, x.dim(2)).narrow(3, 0, x.dim(3));
+        let dx = g.conv(self.adjoint(), w, None);
         Grad::To(vec![Some(dx), Some(self.adjoint().weight_gradient(g, x, [w.dim(2), w.dim(3)]))])
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {

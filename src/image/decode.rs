@@ -1,0 +1,175 @@
+//! Reads JPEG and PNG files: upright, 8 bits a sample, without alpha, never larger than is sane.
+
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
+use std::io::{BufRead, Seek};
+use std::path::{Path, PathBuf};
+
+/// The most pixels an image may have: a small file can announce billions.
+pub const MAX_PIXELS: u64 = 100_000_000;
+
+/// Why a file is no image that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The file cannot be read.
+    #[error("{}: {reason}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// The bytes are no JPEG or PNG image, or a damaged one.
+    #[error("{}: not a readable JPEG or PNG image: {reason}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// The image announces too many pixels.
+    #[error("{}: {width}x{height} pixels are too many, the limit is {MAX_PIXELS} in all", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Announced width.
+        width: u32,
+        /// Announced height.
+        height: u32,
+    },
+}
+
+/// Reads the image at `path`; it is recognised by its first bytes, not by its name.
+///
+/// # Errors
+/// [`DecodeError`]: unreadable, not an image, damaged or too large.
+pub fn open(path: &Path) -> Result<DynamicImage, DecodeError> {
+    let unreadable = |reason| DecodeError::Read { path: path.to_path_buf(), reason };
+    if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    decode(std::io::BufReader::new(file), path)
+}
+
+/// Reads an image from a stream; `path` is only named in errors. The result has the EXIF orientation
+/// applied and is 8-bit RGB or 8-bit gray; alpha is dropped, as Pillow's conversion does.
+///
+/// # Errors
+/// As [`open`].
+pub fn decode(stream: impl BufRead + Seek, path: &Path) -> Result<DynamicImage, DecodeError> {
+    let bad = |e: ImageError| DecodeError::Image { path: path.to_path_buf(), reason: e.to_string() };
+    let mut reader = ImageReader::new(stream)
+        .with_guessed_format()
+        .map_err(|reason| DecodeError::Read { path: path.to_path_buf(), reason })?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(8 * MAX_PIXELS);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(bad)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(DecodeError::TooLarge { path: path.to_path_buf(), width, height });
+    }
+    // A damaged EXIF block is no reason to refuse the picture.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = eight_bit(DynamicImage::from_decoder(decoder).map_err(bad)?);
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+fn eight_bit(image: DynamicImage) -> DynamicImage {
+    match image {
+        image @ (DynamicImage::ImageRgb8(_) | DynamicImage::ImageLuma8(_)) => image,
+        // Gray stays gray; converting it to luma takes the first channel unchanged.
+        image @ (DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA8(_) | DynamicImage::ImageLumaA16(_)) => {
+            image.into_luma8().into()
+        }
+        image => image.into_rgb8().into(),
+    }
+}
+
+/// Gray as Pillow's mode `L`: ITU-R 601-2 luma, in 16-bit fixed point.
+pub(super) fn luma(image: &DynamicImage) -> GrayImage {
+    if let DynamicImage::ImageLuma8(gray) = image {
+        return gray.clone();
+    }
+    let rgb = image.to_rgb8();
+    let gray = rgb.pixels().map(|p| {
+        let [r, g, b] = p.0.map(u32::from);
+        ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
+    });
+    GrayImage::from_raw(rgb.width(), rgb.height(), gray.collect()).expect("one byte for every pixel")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image").join(name)
+    }
+
+    #[test]
+    fn a_turned_photograph_is_turned_back() -> Result<(), DecodeError> {
+        let (image, upright) =
+            (open(&fixture("turned.jpg"))?.to_rgb8(), open(&fixture("turned_upright.png"))?.to_rgb8());
+        assert_eq!(image.dimensions(), (16, 24));
+        // JPEG decoders may differ by rounding; a wrong orientation differs by far more.
+        let worst = image.iter().zip(upright.iter()).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(worst <= Some(3), "{worst:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn deep_and_transparent_gray_become_eight_bit_gray() -> Result<(), DecodeError> {
+        for name in ["gray16.png", "gray_alpha.png"] {
+            let image = open(&fixture(name))?;
+            assert_eq!(
+                image.as_luma8().map(|g| g.as_raw().clone()),
+                Some(vec![0, 50, 100, 150, 200, 255, 128, 1]),
+                "{name}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn luma_is_that_of_pillow() -> Result<(), DecodeError> {
+        let (color, gray) = (open(&fixture("source.png"))?, open(&fixture("source_gray.png"))?);
+        assert_eq!(&luma(&color), gray.as_luma8().expect("the fixture is gray"));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_image_is_an_error() {
+        let at = Path::new("photo.jpg");
+        let text = decode(Cursor::new(b"not an image, but long enough to look at".to_vec()), at);
+        assert!(matches!(&text, Err(e @ DecodeError::Image { .. }) if e.to_string().contains("photo.jpg")), "{text:?}");
+        assert!(decode(Cursor::new(Vec::new()), at).is_err());
+        assert!(matches!(open(Path::new("no such file.png")), Err(DecodeError::Read { .. })));
+        assert!(matches!(open(Path::new(env!("CARGO_MANIFEST_DIR"))), Err(DecodeError::Read { .. })));
+    }
+
+    #[test]
+    fn a_truncated_image_is_an_error() -> std::io::Result<()> {
+        for name in ["source.png", "turned.jpg"] {
+            let bytes = std::fs::read(fixture(name))?;
+            for part in [8, bytes.len() / 3, bytes.len() / 2] {
+                let cut = decode(Cursor::new(bytes[..part].to_vec()), Path::new(name));
+                assert!(matches!(cut, Err(DecodeError::Image { .. })), "{name} cut to {part} bytes");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_decompression_bomb_is_refused_from_its_header() {
+        // A sound PNG header of 60000x60000 RGB pixels and the start of very little data.
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0".to_vec();
+        png.extend(0x0fb0_e215_u32.to_be_bytes());
+        png.extend(b"\0\0\0\x10IDAT\x78\x9c");
+        let bomb = decode(Cursor::new(png), Path::new("bomb.png"));
+        assert!(matches!(bomb, Err(DecodeError::TooLarge { width: 60000, height: 60000, .. })), "{bomb:?}");
+    }
+}

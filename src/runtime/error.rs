@@ -1,0 +1,114 @@
+//! What can go wrong with an engine, sorted by what the user can do about it.
+
+use super::Provider;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// What an [`EngineError`] asks of the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The engine or a provider is not on this machine: install it or ask for another.
+    Unavailable,
+    /// The model file or a tensor is not what was expected: give another.
+    BadFile,
+    /// The engine failed while computing.
+    Failed,
+}
+
+/// An error of an engine or a session.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine itself cannot be had.
+    #[error("{engine} is not available: {reason}")]
+    Unavailable {
+        /// Which engine.
+        engine: String,
+        /// Why, with everything that was tried.
+        reason: String,
+    },
+    /// A provider that was asked for cannot be had.
+    #[error("provider `{provider}` is not available in {engine}: {reason}")]
+    Provider {
+        /// Which provider was asked for.
+        provider: Provider,
+        /// The engine that does not have it.
+        engine: String,
+        /// Why.
+        reason: String,
+    },
+    /// The model file cannot be read or is not a model the engine can run.
+    #[error("{}: {reason}", path.display())]
+    Model {
+        /// The model file.
+        path: PathBuf,
+        /// What the engine says about it.
+        reason: String,
+    },
+    /// The input tensors do not fit the model; every problem is named.
+    #[error("{}", describe(.0))]
+    Inputs(Vec<InputProblem>),
+    /// The engine failed while computing.
+    #[error("{engine} failed while running the model: {reason}")]
+    Run {
+        /// Which engine.
+        engine: String,
+        /// What it says.
+        reason: String,
+    },
+}
+
+impl EngineError {
+    /// What the error asks of the user.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable { .. } | Self::Provider { .. } => ErrorKind::Unavailable,
+            Self::Model { .. } | Self::Inputs(_) => ErrorKind::BadFile,
+            Self::Run { .. } => ErrorKind::Failed,
+        }
+    }
+}
+
+/// One way in which the inputs given differ from the inputs a model declares.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InputProblem {
+    /// The model declares it and it was not given.
+    #[error("missing input `{name}`: expected {expected}")]
+    Missing {
+        /// Name of the input.
+        name: String,
+        /// Declared type and shape.
+        expected: String,
+    },
+    /// It was given and the model does not declare it.
+    #[error("unknown input `{name}`: the model takes {known}")]
+    Unknown {
+        /// Name of the input.
+        name: String,
+        /// The declared names.
+        known: String,
+    },
+    /// It was given more than once.
+    #[error("input `{name}` is given more than once")]
+    Repeated {
+        /// Name of the input.
+        name: String,
+    },
+    /// Type or shape differ.
+    #[error("input `{name}`: expected {expected}, found {found}")]
+    Mismatch {
+        /// Name of the input.
+        name: String,
+        /// Declared type and shape, symbols already bound by earlier inputs written as `batch=2`.
+        expected: String,
+        /// Type and shape of the tensor given.
+        found: String,
+    },
+}
+
+fn describe(problems: &[InputProblem]) -> String {
+    let mut out = String::from("the inputs do not fit the model");
+    for p in problems {
+        let _ = write!(out, "\n  {p}");
+    }
+    out
+}

@@ -1,0 +1,3 @@
+//! What several test modules share: the reference cases.
+
+pub(crate) mod reference;

@@ -1,0 +1,122 @@
+//! Cases of `golden/reference`: what the original PyTorch packages compute.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use vit_onnx::ir::{DType, Tensor};
+use vit_onnx::template::{Model, Source};
+use vit_onnx::variants::Declare;
+use vit_onnx::{nn::Release, weights};
+
+/// One case.
+pub(crate) struct Case {
+    pub(crate) dir: PathBuf,
+    pub(crate) set: String,
+    pub(crate) name: String,
+    pub(crate) config: Value,
+}
+
+/// Every case of every set, sorted.
+pub(crate) fn cases() -> Vec<Case> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/reference");
+    let mut out = Vec::new();
+    for set in ["latest", "seed"] {
+        let mut dirs: Vec<PathBuf> =
+            std::fs::read_dir(root.join(set)).expect("the set is there").map(|e| e.expect("an entry").path()).collect();
+        dirs.sort();
+        for dir in dirs {
+            let text = std::fs::read_to_string(dir.join("config.json")).expect("a case has a config");
+            let config = serde_json::from_str(&text).expect("valid JSON");
+            let name = dir.file_name().expect("a name").to_string_lossy().into_owned();
+            out.push(Case { dir, set: set.to_owned(), name, config });
+        }
+    }
+    out
+}
+
+impl Case {
+    /// The original package's module, as the registry names it.
+    pub(crate) fn variant(&self) -> &str {
+        match self.config["variant"].as_str().expect("a variant") {
+            "recorder" => "vit",
+            v => v,
+        }
+    }
+
+    pub(crate) fn release(&self) -> Release {
+        if self.set == "seed" { Release::V0_16 } else { Release::V1 }
+    }
+
+    /// The model file that a user would write for this case.
+    pub(crate) fn model_file(&self) -> toml::Table {
+        let mut t = to_toml(&self.config["kwargs"]).as_table().expect("arguments").clone();
+        if let Some(toml::Value::Table(inner)) = t.get_mut("inner") {
+            if let Some(toml::Value::Table(args)) = inner.remove("args") {
+                inner.extend(args);
+            }
+        }
+        t.insert("variant".into(), self.variant().into());
+        t.insert("release".into(), self.release().name().into());
+        t
+    }
+
+    pub(crate) fn model(&self) -> Model {
+        let text = self.model_file().to_string();
+        Model::resolve(&Source::Text(&self.name, &text), &[]).unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+
+    /// Inputs and outputs by name.
+    pub(crate) fn io(&self) -> BTreeMap<String, Tensor> {
+        read_all(&self.dir.join("io.safetensors"))
+    }
+
+    pub(crate) fn weights(&self) -> BTreeMap<String, Tensor> {
+        read_all(&self.dir.join("weights.safetensors"))
+    }
+
+    /// `(atol, rtol)` for an output, as the case suggests them.
+    pub(crate) fn tolerance(&self, output: &str) -> (f64, f64) {
+        let t = &self.config["tolerance"][output.split('.').next().expect("a first part")];
+        let get = |k: &str| t[k].as_f64().unwrap_or_else(|| panic!("{}: no {k} for {output}", self.name));
+        (get("suggested_atol"), get("suggested_rtol"))
+    }
+
+    /// How to declare the model for the images of this case.
+    pub(crate) fn declare(&self, taps: &[&str]) -> Declare {
+        let io = self.io();
+        let s = io["input"].shape();
+        Declare { batch: None, input_size: Some([s[2], s[3]]), taps: taps.iter().map(|t| (*t).to_owned()).collect() }
+    }
+}
+
+/// The largest excess over `atol + rtol·|want|`, as a fraction of it, and the largest difference.
+pub(crate) fn deviation(got: &Tensor, want: &Tensor, (atol, rtol): (f64, f64)) -> (f64, f64) {
+    assert_eq!(got.shape(), want.shape(), "shapes");
+    let pairs = got.to_f64_vec().into_iter().zip(want.to_f64_vec());
+    pairs.fold((0.0, 0.0), |(worst, diff): (f64, f64), (g, w)| {
+        let d = (g - w).abs();
+        assert!(!d.is_nan(), "not a number");
+        (worst.max(d / (atol + rtol * w.abs())), diff.max(d))
+    })
+}
+
+fn read_all(path: &Path) -> BTreeMap<String, Tensor> {
+    let source = weights::open(path, None).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let names: Vec<_> = source.entries().iter().map(|e| (e.name.clone(), e.stored)).collect();
+    let read = |(i, (name, stored)): (usize, (String, weights::Stored))| {
+        let dtype = DType::ALL.into_iter().find(|&d| stored.same_as(d)).unwrap_or(DType::F32);
+        (name, weights::tensor(&*source, i, dtype).expect("a readable tensor"))
+    };
+    names.into_iter().enumerate().map(read).collect()
+}
+
+fn to_toml(v: &Value) -> toml::Value {
+    match v {
+        Value::Bool(b) => (*b).into(),
+        Value::Number(n) => n.as_i64().map_or_else(|| n.as_f64().expect("a number").into(), toml::Value::from),
+        Value::String(s) => s.as_str().into(),
+        Value::Array(a) => toml::Value::Array(a.iter().map(to_toml).collect()),
+        Value::Object(o) => toml::Value::Table(o.iter().map(|(k, v)| (k.clone(), to_toml(v))).collect()),
+        Value::Null => "null".into(),
+    }
+}
