@@ -1,7 +1,7 @@
 //! A position in a text, and the smallest things that can be read from one.
 //!
-//! Reading is by prediction without backtracking over input, and nothing nests, so time is linear
-//! in the text and the stack is flat whatever the text holds.
+//! The language is read by looking at the next character or word. Nothing in it nests, so the stack
+//! stays flat whatever the text holds. What the words mean is not known here.
 
 use super::names::is_name_char;
 

@@ -2,7 +2,7 @@
 
 use super::{Style, annotate, parse, parse_all, print, same};
 use crate::ir::verify::verify;
-use crate::ir::{DType, Dim, Entity, Init, Literal, Operands, Origin, Stage, Tensor, TensorType, ValueId};
+use crate::ir::{DType, Dim, Entity, Init, Literal, Operands, Origin, ScopeId, Stage, Tensor, TensorType, ValueId};
 use crate::ops::{Const, Graph, Op, Sample, SampleOperand};
 use proptest::prelude::*;
 
@@ -268,6 +268,16 @@ output 0: `y` gives out %99, which does not exist
   >   output y = %?99
 "
     );
+}
+
+#[test]
+fn a_scope_that_does_not_exist_prints_as_one_that_cannot() {
+    let mut g = graph(&line("%0 = neg x : f32[batch, 4]"));
+    let op = g.nodes().next().expect("a node").1.op.clone();
+    let origin = Origin { scope: ScopeId::new(99), at: None, rule: None };
+    g.add_node(op, [ValueId::new(0)].into_iter().collect(), origin).expect("it types");
+    let shown = annotate(&g, &verify(&g).expect_err("a violation"));
+    assert!(shown.contains("its scope s99 does not exist\n  | [\"?\"]\n  >   %0 = neg x"), "{shown}");
 }
 
 #[test]
