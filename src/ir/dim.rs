@@ -122,10 +122,18 @@ impl Dim {
     /// Finds the value of the one symbol of this dim that makes it equal `n`:
     /// `16*h` at 224 binds `h = 14`. `None` when there is not exactly one linear unknown or it does not divide.
     pub fn solve(&self, n: i64) -> Option<(Symbol, i64)> {
-        let [(m, c)] = self.terms.as_slice() else { return None };
-        let [s] = m.as_slice() else { return None };
-        let rest = n.checked_sub(self.constant)?;
+        let (c, constant) = self.linear()?;
+        let rest = n.checked_sub(constant)?;
+        let s = self.symbols().next()?;
         (rest % c == 0 && rest / c >= 0).then(|| (s.clone(), rest / c))
+    }
+
+    /// `(c, d)` when the dim is `c·s + d` for one symbol `s`.
+    pub fn linear(&self) -> Option<(i64, i64)> {
+        match self.terms.as_slice() {
+            [(m, c)] if m.len() == 1 => Some((*c, self.constant)),
+            _ => None,
+        }
     }
 
     fn build(mut terms: Vec<(Monomial, i128)>, constant: i128) -> Self {

@@ -1,0 +1,356 @@
+//! A legal graph as an ONNX model: one walk, one spelling for each op.
+//!
+//! Names follow the module tree: node `/transformer/layers.0.0/MatMul_1` stands in scope
+//! `transformer.layers.0.0`; parameters keep their checkpoint keys. Parameter bytes are not touched:
+//! initializers are *deferred* and streamed when the file is written.
+
+use super::{LowerError, Target};
+use crate::ir::{DType, Def, Dim, Symbol, Tensor, TensorType, ValueId};
+use crate::onnx::{self, Attribute, DimValue, ElemType, Initializer, Model, ValueInfo};
+use crate::ops::{Arg, Call, Graph, Node, OnnxAttr, Op, Spell};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The ONNX model of a graph.
+pub type Emitted = Model;
+
+/// Emits a legal graph. `metadata` becomes `metadata_props`, in this order.
+pub fn emit(g: &Graph, target: Target, opset: i64, metadata: Vec<(String, String)>) -> Result<Emitted, LowerError> {
+    let ir_version = onnx::ir_version_for(opset).ok_or(LowerError::Opset(opset))?;
+    let mut e = Emitter {
+        g,
+        opset,
+        target,
+        values: HashMap::new(),
+        taken: BTreeSet::new(),
+        graph: onnx::Graph { name: g.name.clone(), ..onnx::Graph::default() },
+        constants: HashMap::new(),
+        symbols: BTreeMap::new(),
+        domains: BTreeSet::new(),
+        prefix: String::new(),
+    };
+    e.run()?;
+    let mut opset_imports = vec![(String::new(), opset)];
+    opset_imports.extend(e.domains.iter().map(|d| ((*d).to_owned(), 1)));
+    Ok(Model {
+        ir_version,
+        opset_imports,
+        producer_name: "vit-onnx".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        metadata,
+        graph: e.graph,
+        ..Model::default()
+    })
+}
+
+/// The ONNX element type of a dtype.
+pub(super) const fn elem(d: DType) -> ElemType {
+    match d {
+        DType::F32 => ElemType::F32,
+        DType::F64 => ElemType::F64,
+        DType::I64 => ElemType::I64,
+        DType::Bool => ElemType::Bool,
+    }
+}
+
+fn info(name: &str, ty: &TensorType) -> ValueInfo {
+    let dim = |d: &Dim| d.value().map_or_else(|| DimValue::Symbol(d.to_string()), DimValue::Known);
+    ValueInfo::new(name, elem(ty.dtype), ty.shape.iter().map(dim).collect::<Vec<_>>())
+}
+
+struct Emitter<'a> {
+    g: &'a Graph,
+    opset: i64,
+    target: Target,
+    values: HashMap<ValueId, String>,
+    taken: BTreeSet<String>,
+    graph: onnx::Graph,
+    /// Names of inline initializers by content.
+    constants: HashMap<u128, String>,
+    /// Names of int64 `[1]` tensors that hold the value of a symbol.
+    symbols: BTreeMap<Symbol, String>,
+    domains: BTreeSet<&'static str>,
+    /// Where the node being emitted stands, as `/a/b/`.
+    prefix: String,
+}
+
+impl Emitter<'_> {
+    fn run(&mut self) -> Result<(), LowerError> {
+        let g = self.g;
+        let live = g.live();
+        for i in g.inputs() {
+            self.graph.inputs.push(info(&i.name, g.ty(i.value)));
+            self.claim(&i.name);
+            self.values.insert(i.value, i.name.clone());
+        }
+        for o in g.outputs() {
+            self.graph.outputs.push(info(&o.name, g.ty(o.value)));
+            self.claim(&o.name);
+        }
+        for p in g.params().filter(|p| live[p.value]) {
+            let ty = g.ty(p.value);
+            let dims = ty.shape.iter().map(|d| d.value().expect("parameters have known sizes")).collect::<Vec<_>>();
+            // A parameter could bear the name of an input or output.
+            let name = self.fresh(&p.path);
+            self.graph.initializers.push(Initializer::deferred(&name, elem(ty.dtype), dims));
+            self.values.insert(p.value, name);
+        }
+        // A result that is given out bears the output's name; further names are copies.
+        let mut copies = Vec::new();
+        for o in g.outputs() {
+            let is_result = matches!(g.value(o.value).def, Def::Result { node, .. } if !matches!(g.node(node).op, Op::Const(_)));
+            if is_result && !self.values.contains_key(&o.value) {
+                self.values.insert(o.value, o.name.clone());
+            } else {
+                copies.push(o);
+            }
+        }
+        for (_, n) in g.nodes() {
+            if n.outputs().any(|v| live[v]) {
+                self.node(n)?;
+            }
+        }
+        for o in copies {
+            let from = self.values[&o.value].clone();
+            let name = self.fresh(&format!("/{}/Identity", o.name));
+            self.graph.nodes.push(onnx::Node::new("Identity", name).inputs([from]).outputs([o.name.clone()]));
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, name: &str) {
+        self.taken.insert(name.to_owned());
+    }
+
+    /// `base`, numbered when taken.
+    fn fresh(&mut self, base: &str) -> String {
+        let mut name = base.to_owned();
+        let mut i = 1;
+        while !self.taken.insert(name.clone()) {
+            name = format!("{base}_{i}");
+            i += 1;
+        }
+        name
+    }
+
+    fn node(&mut self, n: &Node) -> Result<(), LowerError> {
+        let g = self.g;
+        let scope = g.scope_path(n.origin.scope);
+        self.prefix = if scope.is_empty() { "/".into() } else { format!("/{}/", folders(scope)) };
+        if let Op::Const(c) = &n.op {
+            let name = self.constant(c.value.tensor());
+            self.values.insert(n.first, name);
+            return Ok(());
+        }
+        let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
+        let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
+        let mut spell = Spell::new(self.opset, self.target.contrib(), &x, &y);
+        n.op.def().onnx(&mut spell).map_err(|e| LowerError::Unspellable {
+            op: n.op.mnemonic(),
+            scope: scope.to_owned(),
+            reason: e.to_string(),
+        })?;
+        let calls = std::mem::take(&mut spell.calls);
+        let mut temps = HashMap::new();
+        for call in calls {
+            self.call(n, call, &mut temps);
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, n: &Node, call: Call, temps: &mut HashMap<usize, String>) {
+        if !call.domain.is_empty() {
+            self.domains.insert(call.domain);
+        }
+        let inputs: Vec<String> = call.args.iter().map(|a| self.arg(n, a, temps)).collect();
+        let name = self.fresh(&format!("{}{}", self.prefix, call.op_type));
+        let outputs: Vec<String> = call.results.iter().enumerate().map(|(i, r)| self.result(n, i, r, &name, temps)).collect();
+        let mut node = onnx::Node::new(call.op_type, name).domain(call.domain).inputs(inputs).outputs(outputs);
+        for (key, v) in call.attrs {
+            node = match v {
+                OnnxAttr::Int(i) => node.attribute(key, i),
+                OnnxAttr::Float(f) => node.attribute(key, f),
+                OnnxAttr::Ints(v) => node.attribute(key, v),
+                OnnxAttr::Str(s) => node.attribute(key, s),
+                OnnxAttr::Tensor(t) => node.attribute(key, Attribute::Tensor(inline("", &t))),
+            };
+        }
+        self.graph.nodes.push(node);
+    }
+
+    fn result(&mut self, n: &Node, i: usize, r: &Arg, node: &str, temps: &mut HashMap<usize, String>) -> String {
+        match r {
+            Arg::Result(k) => {
+                let v = n.result(*k);
+                if let Some(given) = self.values.get(&v) {
+                    return given.clone();
+                }
+                let name = self.fresh(&format!("{node}_output_{i}"));
+                self.graph.value_info.push(info(&name, self.g.ty(v)));
+                self.values.insert(v, name.clone());
+                name
+            }
+            Arg::Temp(t) => {
+                let name = self.fresh(&format!("{node}_output_{i}"));
+                temps.insert(*t, name.clone());
+                name
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn arg(&mut self, n: &Node, a: &Arg, temps: &HashMap<usize, String>) -> String {
+        match a {
+            Arg::Operand(i) => self.values[&n.inputs[*i]].clone(),
+            Arg::Result(i) => self.values[&n.result(*i)].clone(),
+            Arg::Temp(t) => temps[t].clone(),
+            Arg::Const(t) => self.constant(t),
+            Arg::Dims(dims) => self.dims(dims),
+            Arg::ReshapeTo(i, dims) => self.reshape_target(&self.g.ty(n.inputs[*i]).shape, dims),
+            Arg::Absent => String::new(),
+        }
+    }
+
+    fn constant(&mut self, t: &Tensor) -> String {
+        let digest = crate::ir::Literal::new(t.clone()).digest();
+        if let Some(name) = self.constants.get(&digest) {
+            return name.clone();
+        }
+        let name = self.fresh(&format!("{}constant", self.prefix));
+        self.graph.initializers.push(inline(&name, t));
+        self.constants.insert(digest, name.clone());
+        name
+    }
+
+    /// The target of a Reshape: numbers, `0` for a size kept in place, at most one `-1`; computed only when that is not enough.
+    fn reshape_target(&mut self, from: &[Dim], to: &[Dim]) -> String {
+        let symbolic = to.iter().filter(|d| d.value().is_none()).count();
+        let mut free = true;
+        let mut say = |i: usize, d: &Dim| match d.value() {
+            Some(0) => None,
+            Some(n) => Some(n),
+            None if symbolic > 1 && from.get(i) == Some(d) => Some(0),
+            None => std::mem::take(&mut free).then_some(-1),
+        };
+        match to.iter().enumerate().map(|(i, d)| say(i, d)).collect::<Option<Vec<i64>>>() {
+            Some(v) => self.constant(&Tensor::new(&[v.len()], v)),
+            None => self.dims(to),
+        }
+    }
+
+    /// An int64 vector of sizes, computed at run time where symbolic.
+    fn dims(&mut self, dims: &[Dim]) -> String {
+        if let Some(v) = dims.iter().map(Dim::value).collect::<Option<Vec<i64>>>() {
+            return self.constant(&Tensor::new(&[v.len()], v));
+        }
+        let mut parts: Vec<String> = Vec::new();
+        let mut known: Vec<i64> = Vec::new();
+        for d in dims {
+            match d.value() {
+                Some(n) => known.push(n),
+                None => {
+                    if !known.is_empty() {
+                        let v = std::mem::take(&mut known);
+                        parts.push(self.constant(&Tensor::new(&[v.len()], v)));
+                    }
+                    parts.push(self.polynomial(d));
+                }
+            }
+        }
+        if !known.is_empty() {
+            parts.push(self.constant(&Tensor::new(&[known.len()], known)));
+        }
+        match parts.as_slice() {
+            [one] => one.clone(),
+            _ => self.shape_op("Concat", parts, &[("axis", 0)]),
+        }
+    }
+
+    /// An int64 `[1]` tensor that holds a symbolic size.
+    fn polynomial(&mut self, d: &Dim) -> String {
+        let (terms, constant) = d.parts();
+        let terms: Vec<(Vec<Symbol>, i64)> = terms.map(|(s, c)| (s.to_vec(), c)).collect();
+        let mut sum: Option<String> = None;
+        for (symbols, c) in terms {
+            let mut product: Option<String> = None;
+            for s in symbols {
+                let v = self.symbol(&s);
+                product = Some(match product {
+                    None => v,
+                    Some(p) => self.shape_op("Mul", vec![p, v], &[]),
+                });
+            }
+            let mut term = product.expect("a term has a symbol");
+            if c != 1 {
+                let c = self.constant(&Tensor::new(&[1], vec![c]));
+                term = self.shape_op("Mul", vec![term, c], &[]);
+            }
+            sum = Some(match sum {
+                None => term,
+                Some(s) => self.shape_op("Add", vec![s, term], &[]),
+            });
+        }
+        let sum = sum.expect("a symbolic size has a term");
+        if constant == 0 {
+            return sum;
+        }
+        let c = self.constant(&Tensor::new(&[1], vec![constant]));
+        self.shape_op("Add", vec![sum, c], &[])
+    }
+
+    /// The value of a symbol, from the shape of the first input that decides it.
+    fn symbol(&mut self, s: &Symbol) -> String {
+        if let Some(name) = self.symbols.get(s) {
+            return name.clone();
+        }
+        let g = self.g;
+        let source = g.inputs().iter().find_map(|i| {
+            let dims = &g.ty(i.value).shape;
+            let axis = dims.iter().position(|d| d.symbols().next() == Some(s) && d.linear().is_some())?;
+            Some((i.name.clone(), axis, dims[axis].linear()?))
+        });
+        let (input, axis, (c, rest)) = source.expect("every symbol stands in a linear size of an input");
+        let prefix = std::mem::replace(&mut self.prefix, format!("/{s}/"));
+        let axis = axis as i64;
+        let mut v = self.shape_op("Shape", vec![input], &[("start", axis), ("end", axis + 1)]);
+        if rest != 0 {
+            let rest = self.constant(&Tensor::new(&[1], vec![rest]));
+            v = self.shape_op("Sub", vec![v, rest], &[]);
+        }
+        if c != 1 {
+            let c = self.constant(&Tensor::new(&[1], vec![c]));
+            v = self.shape_op("Div", vec![v, c], &[]);
+        }
+        self.prefix = prefix;
+        self.symbols.insert(s.clone(), v.clone());
+        v
+    }
+
+    fn shape_op(&mut self, op: &str, inputs: Vec<String>, attrs: &[(&str, i64)]) -> String {
+        let name = self.fresh(&format!("{}{op}", self.prefix));
+        let out = self.fresh(&format!("{name}_output_0"));
+        let mut node = onnx::Node::new(op, name).inputs(inputs).outputs([out.clone()]);
+        for (k, v) in attrs {
+            node = node.attribute(*k, *v);
+        }
+        self.graph.nodes.push(node);
+        out
+    }
+}
+
+/// Module names as folders, layer numbers kept with their list: `a.layers.0.fn` → `a/layers.0/fn`.
+fn folders(scope: &str) -> String {
+    let mut out = String::new();
+    for part in scope.split('.') {
+        let number = part.chars().all(|c| c.is_ascii_digit());
+        if !out.is_empty() {
+            out.push(if number { '.' } else { '/' });
+        }
+        out.push_str(part);
+    }
+    out
+}
+
+fn inline(name: &str, t: &Tensor) -> Initializer {
+    let dims: Vec<i64> = t.shape().iter().map(|&d| d as i64).collect();
+    Initializer::inline(name, elem(t.dtype()), dims, t.to_le_bytes())
+}
