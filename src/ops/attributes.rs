@@ -128,7 +128,8 @@ macro_rules! op {
             #[allow(unused_variables)]
             fn parse(name: &str, a: &mut $crate::ops::Attrs) -> Option<Result<Self, String>> {
                 if name != $text { return None; }
-                Some((|| Ok(Self { $($field: a.take(stringify!($field))?,)* }))())
+                let read = |a: &mut $crate::ops::Attrs| Ok(Self { $($field: a.take(stringify!($field))?,)* });
+                Some(read(a))
             }
         }
     };

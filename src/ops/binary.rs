@@ -74,8 +74,7 @@ pub(super) fn zip<A: Element, B: Element, R: Element>(a: &Array<A>, b: &Array<B>
     let dim = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
     let shape: Vec<usize> = (0..rank)
         .map(|i| match (dim(a.shape(), i), dim(b.shape(), i)) {
-            (1, d) => d,
-            (d, _) => d,
+            (1, d) | (d, _) => d,
         })
         .collect();
     let a = a.broadcast(IxDyn(&shape)).expect("shapes were checked to broadcast");

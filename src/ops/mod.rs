@@ -166,7 +166,7 @@ impl Sample {
 
 /// The text form of an op: mnemonic and attributes, implemented by the `op!` macro or by hand for families.
 pub trait Mnemonic: Sized {
-    /// The mnemonic, snake_case.
+    /// The mnemonic, `snake_case`.
     fn mnemonic(&self) -> &'static str;
     /// Attributes in order of declaration, defaults included.
     fn attrs(&self) -> Vec<(&'static str, AttrValue)>;

@@ -40,7 +40,8 @@ impl Mnemonic for Reduce {
     }
     fn parse(name: &str, a: &mut Attrs) -> Option<Result<Self, String>> {
         let kind = ReduceKind::from_text(name)?;
-        Some((|| Ok(Self { kind, axes: a.take("axes")?, keepdims: a.take("keepdims")? }))())
+        let read = |a: &mut Attrs| Ok(Self { kind, axes: a.take("axes")?, keepdims: a.take("keepdims")? });
+        Some(read(a))
     }
 }
 
@@ -116,7 +117,7 @@ impl OpDef for Reduce {
             }
         })
     }
-    /// Axes are an attribute up to opset 17 (ReduceSum: 12) and an input after.
+    /// Axes are an attribute up to opset 17 (`ReduceSum`: 12) and an input after.
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         let axes: Vec<i64> = self.axes.iter().map(|&a| a as i64).collect();
         let keep = i64::from(self.keepdims);

@@ -1,5 +1,5 @@
 //! What every op owes, checked on every sample of every op: its type rule says what its value is, its
-//! attributes read back, its gradient is the slope of its value, and its gradient can be spelled in
+//! text form reads back, its gradient is the slope of its value, and its gradient can be spelled in
 //! ONNX's own ops.
 //!
 //! An op whose gradient is flat or refused is listed here by name, so that this is a decision and not an accident.
@@ -9,6 +9,7 @@ use vit_onnx::build::{Builder, T};
 use vit_onnx::eval;
 use vit_onnx::ir::{Bindings, DType, Entity, Graph, Stage, Symbol, Tensor, TensorType};
 use vit_onnx::ops::{Attrs, Grad, Op, Sample, SampleOperand, Spell, Vjp};
+use vit_onnx::text;
 
 /// Steele's `SplitMix64`: the same numbers on every machine.
 struct Random(u64);
@@ -122,6 +123,26 @@ fn attributes_read_back() {
     for s in Op::samples() {
         let attrs = Attrs(s.op.attrs().into_iter().map(|(k, v)| (k.to_owned(), v)).collect());
         assert_eq!(Op::parse(s.op.mnemonic(), attrs).as_ref(), Ok(&s.op));
+    }
+}
+
+/// Operands are inputs; the op stands alone in its scope.
+#[test]
+fn the_text_form_reads_back() {
+    for float in [DType::F32, DType::F64] {
+        for case in cases(float) {
+            let b = Builder::new("sample", Stage::Built);
+            let x = case.inputs(&b);
+            for (i, y) in b.apply_all(case.op.clone(), &x).into_iter().enumerate() {
+                b.output(&format!("y{i}"), y);
+            }
+            let g = b.finish().unwrap_or_else(|e| panic!("{:?}: {e}", case.op));
+            let text = g.to_string();
+            let back = text::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+            assert!(text::same(&g, &back), "{text}\nreads back as\n{back}");
+            let ops: Vec<&Op> = back.nodes().map(|(_, n)| &n.op).collect();
+            assert_eq!(ops, [&case.op]);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The piecewise quadratic activation of MobileNetV3 and LeViT.
+//! The piecewise quadratic activation of `MobileNetV3` and LeViT.
 
 use super::super::check::operands;
 use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
