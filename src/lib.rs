@@ -1,9 +1,12 @@
 //! vit-onnx: an ONNX graph compiler and exporter for Vision Transformers.
 pub mod autodiff;
 pub mod build;
+pub mod cli;
+pub mod compile;
 pub mod eval;
 pub mod image;
 pub mod ir;
+pub mod lower;
 pub mod nn;
 pub mod onnx;
 pub mod ops;

@@ -125,6 +125,22 @@ fn fetch(
     Ok(t)
 }
 
+/// One value of a graph without inputs, such as a weight program: only what it depends on is
+/// computed, and every operand is dropped as soon as it was read.
+pub fn value(
+    g: &Graph,
+    v: ValueId,
+    param: &mut dyn FnMut(&str, &TensorType) -> Result<Tensor, String>,
+) -> Result<Tensor, RunError> {
+    let Some(node) = g.producer(v) else { return fetch(g, v, &mut vec![None; g.value_count()], param) };
+    let n = g.node(node);
+    let x: Vec<Tensor> = n.inputs.iter().map(|&v| value(g, v, param)).collect::<Result<_, _>>()?;
+    let fail = |source| RunError::Op { op: n.op.name(), scope: g.scope_path(n.origin.scope).to_owned(), source };
+    let y = op(&n.op, &x).map_err(fail)?;
+    let index = crate::ir::Entity::index(v) - crate::ir::Entity::index(n.first);
+    Ok(y.into_iter().nth(index).expect("an op has as many results as its types say"))
+}
+
 /// Evaluates one op on operands; composites through their definition.
 pub fn op(op: &Op, x: &[Tensor]) -> Result<Vec<Tensor>, EvalError> {
     op.def().eval(x, &Bindings::new())

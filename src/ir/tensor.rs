@@ -5,6 +5,7 @@
 
 use super::DType;
 use ndarray::{ArcArray, IxDyn};
+use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
@@ -45,6 +46,12 @@ pub trait Element: Copy + Default + PartialEq + PartialOrd + Send + Sync + std::
     fn wrap(a: Array<Self>) -> Tensor;
     /// The array inside, when the tensor has this element type.
     fn unwrap(t: &Tensor) -> Option<&Array<Self>>;
+    /// The little-endian bytes of a slice, where they are its memory.
+    fn view(s: &[Self]) -> Option<&[u8]>;
+    /// Elements from little-endian bytes, a whole number of them.
+    fn collect(bytes: &[u8]) -> Vec<Self> {
+        bytes.chunks_exact(Self::DTYPE.size()).map(Self::get).collect()
+    }
     /// Appends the little-endian bytes.
     fn put(self, out: &mut Vec<u8>);
     /// Reads little-endian bytes; `bytes.len()` is `DTYPE.size()`.
@@ -58,6 +65,16 @@ macro_rules! element {
             fn wrap(a: Array<Self>) -> Tensor { Tensor::$v(a) }
             fn unwrap(t: &Tensor) -> Option<&Array<Self>> {
                 if let Tensor::$v(a) = t { Some(a) } else { None }
+            }
+            fn view(s: &[Self]) -> Option<&[u8]> { cfg!(target_endian = "little").then(|| bytemuck::cast_slice(s)) }
+            fn collect(bytes: &[u8]) -> Vec<Self> {
+                let mut v = vec![Self::default(); bytes.len() / size_of::<Self>()];
+                if cfg!(target_endian = "little") {
+                    bytemuck::cast_slice_mut(&mut v).copy_from_slice(bytes);
+                } else {
+                    v.iter_mut().zip(bytes.chunks_exact(size_of::<Self>())).for_each(|(x, b)| *x = Self::get(b));
+                }
+                v
             }
             fn put(self, out: &mut Vec<u8>) { out.extend_from_slice(&self.to_le_bytes()); }
             fn get(bytes: &[u8]) -> Self {
@@ -75,6 +92,9 @@ impl Element for bool {
     }
     fn unwrap(t: &Tensor) -> Option<&Array<Self>> {
         if let Tensor::Bool(a) = t { Some(a) } else { None }
+    }
+    fn view(s: &[Self]) -> Option<&[u8]> {
+        Some(bytemuck::cast_slice(s))
     }
     fn put(self, out: &mut Vec<u8>) {
         out.push(u8::from(self));
@@ -199,24 +219,28 @@ impl Tensor {
         with_array!(self, a => go(a, shape))
     }
 
-    /// Row-major little-endian bytes.
-    pub fn to_le_bytes(&self) -> Vec<u8> {
-        fn go<A: Element>(a: &Array<A>) -> Vec<u8> {
-            let mut out = Vec::with_capacity(a.len() * A::DTYPE.size());
-            if let Some(s) = a.as_slice() {
-                s.iter().for_each(|x| x.put(&mut out));
-            } else {
-                a.iter().for_each(|x| x.put(&mut out));
+    /// Row-major little-endian bytes; borrowed where the tensor lies in memory that way.
+    pub fn le_bytes(&self) -> Cow<'_, [u8]> {
+        fn go<A: Element>(a: &Array<A>) -> Cow<'_, [u8]> {
+            if let Some(bytes) = a.as_slice().and_then(A::view) {
+                return Cow::Borrowed(bytes);
             }
-            out
+            let mut out = Vec::with_capacity(a.len() * A::DTYPE.size());
+            a.iter().for_each(|x| x.put(&mut out));
+            Cow::Owned(out)
         }
         with_array!(self, a => go(a))
+    }
+
+    /// Row-major little-endian bytes.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        self.le_bytes().into_owned()
     }
 
     /// A tensor from row-major little-endian bytes, or `None` when the byte count does not fit the shape.
     pub fn from_le_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Option<Self> {
         fn go<A: Element>(shape: &[usize], bytes: &[u8]) -> Tensor {
-            Tensor::new(shape, bytes.chunks_exact(A::DTYPE.size()).map(A::get).collect())
+            Tensor::new(shape, A::collect(bytes))
         }
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
         if count.checked_mul(dtype.size())? != bytes.len() {
@@ -287,7 +311,7 @@ impl Literal {
             for &d in self.tensor.shape() {
                 h.update(&(d as u64).to_le_bytes());
             }
-            h.update(&self.tensor.to_le_bytes());
+            h.update(&self.tensor.le_bytes());
             h.digest128()
         })
     }

@@ -45,9 +45,9 @@ pub fn emit(g: &Graph, target: Target, opset: i64, metadata: Vec<(String, String
 /// The ONNX element type of a dtype.
 pub(super) const fn elem(d: DType) -> ElemType {
     match d {
-        DType::F32 => ElemType::F32,
-        DType::F64 => ElemType::F64,
-        DType::I64 => ElemType::I64,
+        DType::F32 => ElemType::Float,
+        DType::F64 => ElemType::Double,
+        DType::I64 => ElemType::Int64,
         DType::Bool => ElemType::Bool,
     }
 }
@@ -91,13 +91,14 @@ impl Emitter<'_> {
             let dims = ty.shape.iter().map(|d| d.value().expect("parameters have known sizes")).collect::<Vec<_>>();
             // A parameter could bear the name of an input or output.
             let name = self.fresh(&p.path);
-            self.graph.initializers.push(Initializer::deferred(&name, elem(ty.dtype), dims));
+            self.graph.initializers.push(Initializer::deferred(&name, elem(ty.dtype), &dims));
             self.values.insert(p.value, name);
         }
         // A result that is given out bears the output's name; further names are copies.
         let mut copies = Vec::new();
         for o in g.outputs() {
-            let is_result = matches!(g.value(o.value).def, Def::Result { node, .. } if !matches!(g.node(node).op, Op::Const(_)));
+            let is_result =
+                matches!(g.value(o.value).def, Def::Result { node, .. } if !matches!(g.node(node).op, Op::Const(_)));
             if is_result && !self.values.contains_key(&o.value) {
                 self.values.insert(o.value, o.name.clone());
             } else {
@@ -163,7 +164,8 @@ impl Emitter<'_> {
         }
         let inputs: Vec<String> = call.args.iter().map(|a| self.arg(n, a, temps)).collect();
         let name = self.fresh(&format!("{}{}", self.prefix, call.op_type));
-        let outputs: Vec<String> = call.results.iter().enumerate().map(|(i, r)| self.result(n, i, r, &name, temps)).collect();
+        let outputs: Vec<String> =
+            call.results.iter().enumerate().map(|(i, r)| self.result(n, i, r, &name, temps)).collect();
         let mut node = onnx::Node::new(call.op_type, name).domain(call.domain).inputs(inputs).outputs(outputs);
         for (key, v) in call.attrs {
             node = match v {
@@ -352,5 +354,5 @@ fn folders(scope: &str) -> String {
 
 fn inline(name: &str, t: &Tensor) -> Initializer {
     let dims: Vec<i64> = t.shape().iter().map(|&d| d as i64).collect();
-    Initializer::inline(name, elem(t.dtype()), dims, t.to_le_bytes())
+    Initializer::inline(name, elem(t.dtype()), &dims, t.to_le_bytes())
 }

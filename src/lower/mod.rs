@@ -11,6 +11,7 @@ mod target;
 
 pub use emit::{Emitted, emit};
 pub use legalize::legalize;
+pub(crate) use raise::tensor;
 pub use raise::{RaiseError, Raised, raise};
 pub use target::Target;
 

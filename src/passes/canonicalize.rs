@@ -126,8 +126,12 @@ fn apply<'g>(kind: BinaryKind, a: T<'g>, b: T<'g>) -> T<'g> {
     a.builder().apply(Binary { kind }, &[a, b])
 }
 
-/// `(a·c) @ b = (a @ b)·c`, likewise for `b`, when `c` is a number.
+/// `(a·c) @ b = (a @ b)·c`, likewise for `b`, when `c` is a number. Between activations only: before a linear
+/// map the factor belongs to the formula it ends (the ½ of GELU), which fusion must still find.
 fn scale_after_product<'g>(a: T<'g>, b: T<'g>, ctx: &mut Ctx) -> Option<T<'g>> {
+    if a.rank() == 2 || b.rank() == 2 {
+        return None;
+    }
     let scaled = |t: T<'g>| match definition(t)? {
         (Op::Binary(m), y) if m.kind == BinaryKind::Mul => Some((y[0], number(y[1], y[0])?)),
         _ => None,

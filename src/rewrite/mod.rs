@@ -9,6 +9,7 @@ mod plan;
 mod replay;
 mod rule;
 
+pub(crate) use pattern::number;
 pub use pattern::{Match, Miss, Pat, Vars};
 pub use plan::Plan;
 pub use replay::{Replay, replay};

@@ -7,12 +7,14 @@
 //! Knows neither variants nor passes: a model is a path, an input is a named [`Tensor`].
 
 mod error;
+mod interpreter;
 #[cfg(feature = "runtime")]
 pub mod ort;
 mod port;
 mod provider;
 
 pub use error::{EngineError, ErrorKind, InputProblem};
+pub use interpreter::Interpreter;
 pub use port::{Port, PortDim, check_inputs};
 pub use provider::{Provider, UnknownProvider};
 

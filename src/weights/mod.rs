@@ -17,6 +17,7 @@ mod report;
 mod safetensors;
 mod source;
 mod state_dict;
+mod supply;
 mod write;
 
 pub use error::WeightError;
@@ -28,6 +29,7 @@ pub use pytorch::PyTorch;
 pub use report::{Mismatch, Report};
 pub use safetensors::Safetensors;
 pub use source::{Entry, Source, Stored, read, tensor};
+pub use supply::{Checkpoint, Supply, SupplyError};
 pub use write::Writer;
 
 /// What a graph wants of a checkpoint. Counters of batches are carried, never required.

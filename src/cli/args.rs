@@ -1,0 +1,144 @@
+//! Arguments as users type them.
+
+use crate::template;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Compiles Vision Transformers to ONNX: no Python, no PyTorch.
+#[derive(Debug, Parser)]
+#[command(name = "vit-onnx", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 fine · 1 a difference or a missed bound · 2 usage · 3 bad input file or model file ·
+4 runtime or provider not available · 5 internal error.
+Results go to stdout, messages and progress to stderr; NO_COLOR is obeyed.";
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Compile a model to an ONNX file.
+    Build(Build),
+}
+
+/// Which model.
+#[derive(Debug, Args)]
+pub(super) struct ModelArgs {
+    /// A variant, as `vit-onnx list` names it.
+    #[arg(long, conflicts_with = "config", required_unless_present = "config")]
+    pub(super) variant: Option<String>,
+    /// A preset of the variant.
+    #[arg(long, default_value = "readme", conflicts_with = "config")]
+    pub(super) preset: String,
+    /// A model file (TOML) instead of a variant.
+    #[arg(long, value_name = "MODEL.toml")]
+    pub(super) config: Option<PathBuf>,
+    /// Override a key of the model file; the value is TOML or a bare word. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = template::parse_set)]
+    pub(super) sets: Vec<(String, toml::Value)>,
+    /// Height and width of the images fed, where they are smaller than the model's `image_size`: `N` or `HxW`.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) input_size: Option<toml::Value>,
+}
+
+/// Where the numbers come from.
+#[derive(Debug, Args)]
+pub(super) struct WeightArgs {
+    /// A checkpoint: .safetensors, .pt or .pth. Without one, initial values are drawn.
+    #[arg(long, value_name = "FILE")]
+    pub(super) weights: Option<PathBuf>,
+    /// The entry of a nested checkpoint that holds the state dict, such as `model` or `ema.module`.
+    #[arg(long, value_name = "KEY", requires = "weights")]
+    pub(super) weights_key: Option<String>,
+    /// The prefix before the model's keys, where several would fit; "" for none.
+    #[arg(long, value_name = "PREFIX", requires = "weights")]
+    pub(super) weights_prefix: Option<String>,
+    /// Draw initial values for parameters that the checkpoint lacks.
+    #[arg(long, requires = "weights")]
+    pub(super) allow_missing: bool,
+    /// Ignore keys of the checkpoint that the model does not have.
+    #[arg(long, requires = "weights")]
+    pub(super) allow_unexpected: bool,
+    /// The seed of initial values.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(super) seed: u64,
+}
+
+/// Arguments of `build`.
+#[derive(Debug, Args)]
+pub(super) struct Build {
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+    #[command(flatten)]
+    pub(super) weights: WeightArgs,
+    /// What to compile for: portable or ort-cpu.
+    #[arg(long, default_value = "portable")]
+    pub(super) target: crate::lower::Target,
+    /// The ai.onnx opset, 17 to 23; the target's default is the widest reaching.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(17..=23))]
+    pub(super) opset: Option<i64>,
+    /// The batch size: `dynamic` or a number.
+    #[arg(long, default_value = "dynamic", value_parser = batch)]
+    pub(super) batch: Batch,
+    /// Give out intermediate values too: `attentions`. May be repeated.
+    #[arg(long = "output-tensor", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(crate::variants::TAPS))]
+    pub(super) output_tensors: Vec<String>,
+    /// Class names, one a line, to travel in the file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) labels: Option<PathBuf>,
+    /// The file to write; `<variant>.onnx` unless given.
+    #[arg(short, long, value_name = "OUT.onnx")]
+    pub(super) output: Option<PathBuf>,
+    /// Where tensors go: into the file, or beside it (`auto`: beside it above 1.5 GiB).
+    #[arg(long, value_enum, default_value_t = ExternalData::Auto, num_args = 0..=1, default_missing_value = "always")]
+    pub(super) external_data: ExternalData,
+    /// Say what every rewrite rule did, and why it did not where it might have.
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// Print the program in text form after this pass (`all` for every pass).
+    #[arg(long, value_name = "PASS")]
+    pub(super) print_after: Option<String>,
+    /// Stop optimising after this pass.
+    #[arg(long, value_name = "PASS")]
+    pub(super) stop_after: Option<String>,
+    /// Stop optimising after N rewrites: finds the one that breaks something.
+    #[arg(long, value_name = "N")]
+    pub(super) fuel: Option<u64>,
+}
+
+/// A batch size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch(pub(super) Option<usize>);
+
+fn batch(text: &str) -> Result<Batch, String> {
+    match text {
+        "dynamic" => Ok(Batch(None)),
+        n => match n.parse() {
+            Ok(n @ 1..=1_048_576) => Ok(Batch(Some(n))),
+            _ => Err("expected `dynamic` or a number from 1 to 1048576".into()),
+        },
+    }
+}
+
+fn size(text: &str) -> Result<toml::Value, String> {
+    let number = |s: &str| s.parse::<i64>().ok().filter(|n| *n > 0).map(toml::Value::from);
+    match text.split_once('x') {
+        None => number(text),
+        Some((h, w)) => number(h).zip(number(w)).map(|(h, w)| toml::Value::Array(vec![h, w])),
+    }
+    .ok_or_else(|| "expected a size such as 224 or 224x192".into())
+}
+
+/// When tensors are stored beside the model.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ExternalData {
+    /// Above 1.5 GiB.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}

@@ -1,0 +1,156 @@
+//! `vit-onnx build`.
+
+use super::args::{Build, ExternalData, ModelArgs, WeightArgs};
+use super::{Exit, Failure, Outcome, output};
+use crate::compile::{CompileError, Compiled, Options, compile_with};
+use crate::onnx::{External, WriteError};
+use crate::ops::{Graph, Program};
+use crate::passes::{self, Pass, PassError};
+use crate::template::{Model, Source};
+use crate::text::{self, Style};
+use crate::weights::{self, Checkpoint, ImportOptions, WeightError};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub(super) fn run(a: &Build) -> Outcome {
+    let start = Instant::now();
+    let model = resolve(&a.model)?;
+    let out = a.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.onnx", model.entry.name)));
+    let options = Options {
+        target: a.target,
+        opset: a.opset,
+        batch: a.batch.0,
+        taps: a.output_tensors.clone(),
+        labels: a.labels.as_deref().map(read_labels).transpose()?,
+        passes: passes::Options { fuel: a.fuel, stop_after: a.stop_after.clone() },
+    };
+    if let Some(name) = a.print_after.as_deref().filter(|n| *n != "all") {
+        passes::find(name).map_err(Failure::usage)?;
+    }
+    let mut print = |pass: &Pass, p: &Program| {
+        if a.print_after.as_deref().is_some_and(|n| n == "all" || n == pass.name) {
+            output::say(format_args!("// after {}\n{}", pass.name, text::print(&p.graph, &Style::SNAPSHOT)));
+        }
+    };
+    let compiled = compile_with(&model, &options, &mut print).map_err(failure)?;
+    let built = start.elapsed();
+    let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
+    if a.explain {
+        explain(&compiled);
+    }
+
+    let bar = output::bytes_bar(compiled.weight_bytes(), "writing");
+    let external = match a.external_data {
+        ExternalData::Auto => External::Auto,
+        ExternalData::Always => External::Always,
+        ExternalData::Never => External::Never,
+    };
+    let written =
+        compiled.write(&out, &checkpoint, external, &mut |n| bar.inc(n)).map_err(|e| write_failure(&out, &e))?;
+    bar.finish_and_clear();
+    let mut total = written.model_bytes;
+    let mut beside = String::new();
+    if let Some((path, n)) = &written.data {
+        total += n;
+        beside = format!(" and {}", path.display());
+    }
+    output::say(format_args!(
+        "{model}: {} nodes, {} parameters, opset {}, target {}; compiled in {:.1} ms, written in {:.2} s ({})",
+        compiled.model.graph.nodes.len(),
+        output::count(parameters(&compiled.declared)),
+        options.opset.unwrap_or(options.target.default_opset()),
+        options.target,
+        built.as_secs_f64() * 1e3,
+        (start.elapsed() - built).as_secs_f64(),
+        output::bytes(total),
+    ));
+    output::say(format_args!("wrote {}{beside}", out.display()));
+    Ok(Exit::Fine)
+}
+
+/// Decides the model from the command line.
+pub(super) fn resolve(a: &ModelArgs) -> Result<Model, Failure> {
+    let mut sets = a.sets.clone();
+    sets.extend(a.input_size.clone().map(|v| ("input_size".to_owned(), v)));
+    let (source, exit) = match (&a.config, &a.variant) {
+        (Some(path), _) => (Source::File(path), Exit::BadFile),
+        (None, Some(v)) => (Source::Preset(v, &a.preset), Exit::Usage),
+        (None, None) => return Err(Failure::usage("either --variant or --config is needed")),
+    };
+    Model::resolve(&source, &sets).map_err(|e| Failure::new(exit, e))
+}
+
+/// Trainable parameters of a declared graph, batch counters left out.
+pub(super) fn parameters(g: &Graph) -> u64 {
+    let sizes = g.params().filter(|p| p.trainable).filter_map(|p| g.ty(p.value).shape.elements().value());
+    sizes.map(i64::unsigned_abs).sum()
+}
+
+fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint, Failure> {
+    let Some(path) = &a.weights else {
+        output::note(format_args!("no --weights: initial values are drawn from seed {}", a.seed));
+        return Ok(Checkpoint::initial(a.seed));
+    };
+    let source = weights::open(path, a.weights_key.as_deref()).map_err(|e| weight_failure(&e))?;
+    let options = ImportOptions {
+        allow_missing: a.allow_missing,
+        allow_unexpected: a.allow_unexpected,
+        prefix: a.weights_prefix.clone(),
+    };
+    let checkpoint = Checkpoint::open(source, declared, &options, a.seed).map_err(|e| weight_failure(&e))?;
+    if let Some(m) = checkpoint.matching() {
+        if let Some(p) = &m.report.prefix {
+            output::note(p);
+        }
+        output::say(&m.report);
+    }
+    Ok(checkpoint)
+}
+
+fn weight_failure(e: &WeightError) -> Failure {
+    Failure::bad_file(e)
+}
+
+fn read_labels(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::bad_file(format!("{}: {e}", path.display())))?;
+    Ok(text.trim_end().to_owned())
+}
+
+fn failure(e: CompileError) -> Failure {
+    let exit = match &e {
+        CompileError::Build(_) => Exit::BadFile,
+        CompileError::Pass(PassError::Unknown(..)) => Exit::Usage,
+        CompileError::Lower(crate::lower::LowerError::Opset(_)) => Exit::Usage,
+        CompileError::Pass(_) | CompileError::Lower(_) => Exit::Internal,
+    };
+    Failure::new(exit, e)
+}
+
+fn write_failure(path: &Path, e: &WriteError) -> Failure {
+    let mut message = format!("{}: {e}", path.display());
+    let mut source = std::error::Error::source(e);
+    while let Some(s) = source {
+        let s_text = s.to_string();
+        if !message.contains(&s_text) {
+            message = format!("{message}: {s_text}");
+        }
+        source = s.source();
+    }
+    Failure::bad_file(message)
+}
+
+fn explain(c: &Compiled) {
+    output::say("rewrites:");
+    for (rule, n) in c.report.counts.iter().filter(|(_, n)| **n > 0) {
+        output::say(format_args!("  {n:5} × {rule}"));
+    }
+    let mut refusals = c.report.refusals.clone();
+    refusals.sort();
+    refusals.dedup();
+    if !refusals.is_empty() {
+        output::say("refused:");
+    }
+    for r in refusals {
+        output::say(format_args!("  {} in [{}]: {}", r.rule, r.scope, r.reason));
+    }
+}

@@ -1,0 +1,78 @@
+//! The command line: typed arguments, one file per subcommand, exit codes.
+//!
+//! Results go to stdout, progress and messages to stderr. Subcommands are functions from arguments
+//! to an outcome; only this room prints.
+
+mod args;
+mod build;
+mod output;
+
+pub use args::Cli;
+
+use crate::runtime::{EngineError, ErrorKind};
+use args::Command;
+use std::process::ExitCode;
+
+/// What a subcommand ended with. The numbers are a contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Fine.
+    Fine = 0,
+    /// A difference or a missed bound.
+    Difference = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// A bad input file or model file.
+    BadFile = 3,
+    /// A runtime or provider is not available.
+    Unavailable = 4,
+    /// A defect of this tool.
+    Internal = 5,
+}
+
+/// A failed subcommand: what to say and how to exit.
+#[derive(Debug)]
+pub struct Failure {
+    /// How to exit.
+    pub exit: Exit,
+    /// What to say.
+    pub message: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl ToString) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+    fn usage(message: impl ToString) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+    fn bad_file(message: impl ToString) -> Self {
+        Self::new(Exit::BadFile, message)
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(e: EngineError) -> Self {
+        let exit = match e.kind() {
+            ErrorKind::Unavailable => Exit::Unavailable,
+            ErrorKind::BadFile => Exit::BadFile,
+            ErrorKind::Failed => Exit::Internal,
+        };
+        Self::new(exit, e)
+    }
+}
+
+/// What subcommands return.
+type Outcome = Result<Exit, Failure>;
+
+/// Runs a parsed command line.
+pub fn run(cli: Cli) -> ExitCode {
+    let outcome = match cli.command {
+        Command::Build(a) => build::run(&a),
+    };
+    let exit = outcome.unwrap_or_else(|f| {
+        output::error(&f.message);
+        f.exit
+    });
+    ExitCode::from(exit as u8)
+}

@@ -1,0 +1,156 @@
+//! The whole way, from a model declaration to a file: declare, optimise, legalise, emit, write.
+//!
+//! Building never needs the weights: [`compile`] takes milliseconds at any model size, and
+//! [`Compiled::write`] streams the numbers from wherever they are.
+
+use crate::build::BuildErrors;
+use crate::image::Preprocessing;
+use crate::lower::{self, LowerError, Target};
+use crate::onnx::{self, External, Model as OnnxModel, TensorData, WriteError, WriteOptions, Written};
+use crate::ops::{Graph, Program};
+use crate::passes::{self, Ctx, Pass, PassError};
+use crate::template::Model;
+use crate::variants::{self, Declare};
+use crate::weights::{Checkpoint, Supply};
+use std::path::Path;
+
+/// Metadata keys of the files this tool writes.
+pub mod metadata {
+    /// The resolved model file (TOML).
+    pub const MODEL: &str = "vit-onnx.model";
+    /// The tool's version.
+    pub const VERSION: &str = "vit-onnx.version";
+    /// The target it was compiled for.
+    pub const TARGET: &str = "vit-onnx.target";
+    /// What to do with an image before the model sees it (JSON).
+    pub const PREPROCESSING: &str = "vit-onnx.preprocessing";
+    /// Class names, one a line.
+    pub const LABELS: &str = "vit-onnx.labels";
+}
+
+/// What to compile for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The target.
+    pub target: Target,
+    /// The `ai.onnx` opset; `None` for the target's default.
+    pub opset: Option<i64>,
+    /// A number of images, or `None` for a symbolic batch.
+    pub batch: Option<usize>,
+    /// Intermediate values to give out too.
+    pub taps: Vec<String>,
+    /// Class names, to travel with the file.
+    pub labels: Option<String>,
+    /// What the pass driver should do besides.
+    pub passes: passes::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            target: Target::Portable,
+            opset: None,
+            batch: None,
+            taps: Vec::new(),
+            labels: None,
+            passes: passes::Options::default(),
+        }
+    }
+}
+
+/// Why a model could not be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The declaration does not type: sizes that do not fit.
+    #[error("{0}")]
+    Build(#[from] BuildErrors),
+    /// A pass failed: a defect of this tool.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// The target cannot say it.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+}
+
+/// A compiled model; its numbers are still where they were.
+#[derive(Debug)]
+pub struct Compiled {
+    /// As declared: its parameters are the checkpoint's.
+    pub declared: Graph,
+    /// After the optimising passes.
+    pub optimized: Program,
+    /// Legal for the target.
+    pub program: Program,
+    /// The ONNX model.
+    pub model: OnnxModel,
+    /// What the rules did and refused.
+    pub report: Ctx,
+}
+
+/// Compiles a declaration.
+pub fn compile(m: &Model, options: &Options) -> Result<Compiled, CompileError> {
+    compile_with(m, options, &mut |_, _| ())
+}
+
+/// Compiles a declaration; `after` sees the program after every pass.
+pub fn compile_with(
+    m: &Model,
+    options: &Options,
+    after: &mut dyn FnMut(&Pass, &Program),
+) -> Result<Compiled, CompileError> {
+    let declare = Declare { batch: options.batch, input_size: m.input_size, taps: options.taps.clone() };
+    let declared = variants::declare(m.entry.name, &*m.variant, m.release, &declare)?;
+    let (optimized, mut report) =
+        passes::run(&Program::new(declared.clone()), passes::INFERENCE, &options.passes, after)?;
+    let opset = options.opset.unwrap_or(options.target.default_opset());
+    let (program, cleanup) = lower::lower(&optimized, options.target, opset, after)?;
+    for (rule, n) in cleanup.counts {
+        *report.counts.entry(rule).or_default() += n;
+    }
+    let model = lower::emit(&program.graph, options.target, opset, describe(m, options))?;
+    Ok(Compiled { declared, optimized, program, model, report })
+}
+
+fn describe(m: &Model, options: &Options) -> Vec<(String, String)> {
+    let image = m.variant.image();
+    let size = m.input_size.or(image.size).unwrap_or([224, 224]);
+    let mut out = vec![
+        (metadata::MODEL.to_owned(), m.to_table().to_string()),
+        (metadata::VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        (metadata::TARGET.to_owned(), options.target.name().to_owned()),
+    ];
+    // Photographs have one or three channels; other inputs have no standard preprocessing.
+    if let Some(p) = Preprocessing::standard(size, image.channels) {
+        let json = serde_json::to_string(&p).expect("preprocessing is plain data");
+        out.push((metadata::PREPROCESSING.to_owned(), json));
+    }
+    if let Some(labels) = &options.labels {
+        out.push((metadata::LABELS.to_owned(), labels.clone()));
+    }
+    out
+}
+
+impl Compiled {
+    /// Bytes of all parameters of the file.
+    pub fn weight_bytes(&self) -> u64 {
+        let deferred = self.model.graph.initializers.iter().filter(|i| matches!(i.data, TensorData::Deferred));
+        deferred.filter_map(onnx::Initializer::byte_len).sum()
+    }
+
+    /// Writes the file, streaming every parameter; `progress` is told the bytes of each as it is done.
+    /// The file appears whole or not at all.
+    pub fn write(
+        &self,
+        path: &Path,
+        checkpoint: &Checkpoint,
+        external: External,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Written, WriteError> {
+        let supply = Supply::new(&self.program, checkpoint);
+        onnx::write(&self.model, path, &WriteOptions { external }, |i, out| {
+            supply.write(&i.name, out)?;
+            progress(i.byte_len().unwrap_or(0));
+            Ok::<(), crate::weights::SupplyError>(())
+        })
+    }
+}

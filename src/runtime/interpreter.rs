@@ -1,0 +1,69 @@
+//! The built-in engine: raises a file back into a graph and interprets it.
+//!
+//! It runs everything this tool emits, slowly; it serves where there is no ONNX Runtime and is the
+//! second opinion in tests.
+
+use super::{Engine, EngineError, Port, PortDim, Session, SessionOptions, check_inputs};
+use crate::eval;
+use crate::ir::Tensor;
+use crate::lower;
+use crate::onnx::{self, Model};
+use crate::ops::Graph;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The built-in interpreter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interpreter;
+
+impl Engine for Interpreter {
+    fn name(&self) -> String {
+        format!("built-in interpreter {}", env!("CARGO_PKG_VERSION"))
+    }
+
+    fn load(&self, model: &Path, options: &SessionOptions) -> Result<Box<dyn Session>, EngineError> {
+        if let Some(p) = options.providers.iter().find(|p| **p != super::Provider::Cpu) {
+            let reason = "it runs on the CPU only".to_owned();
+            return Err(EngineError::Provider { provider: *p, engine: self.name(), reason });
+        }
+        let bad = |reason: String| EngineError::Model { path: model.to_owned(), reason };
+        let file = onnx::read(model).map_err(|e| bad(e.to_string()))?;
+        let raised = lower::raise(&file).map_err(|e| bad(e.to_string()))?;
+        let (graph, params) = (raised.graph, raised.params);
+        let port = |name: &str, v| {
+            let ty = graph.ty(v);
+            let dim = |d: &crate::ir::Dim| d.size().map_or_else(|| PortDim::Symbol(d.to_string()), PortDim::Known);
+            Port { name: name.to_owned(), dtype: ty.dtype, shape: ty.shape.iter().map(dim).collect() }
+        };
+        let inputs = graph.inputs().iter().map(|i| port(&i.name, i.value)).collect();
+        let outputs = graph.outputs().iter().map(|o| port(&o.name, o.value)).collect();
+        Ok(Box::new(Loaded { file, graph, params, inputs, outputs }))
+    }
+}
+
+struct Loaded {
+    file: Model,
+    graph: Graph,
+    params: HashMap<String, usize>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+}
+
+impl Session for Loaded {
+    fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+    fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+    fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, EngineError> {
+        check_inputs(&self.inputs, inputs)?;
+        let given: Vec<(&str, Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+        let mut param = |path: &str, _: &crate::ir::TensorType| {
+            let i = &self.file.graph.initializers[self.params[path]];
+            lower::tensor(i).ok_or_else(|| "its bytes do not fit its shape".to_owned())
+        };
+        eval::run(&self.graph, &mut param, &given)
+            .map_err(|e| EngineError::Run { engine: Interpreter.name(), reason: e.to_string() })
+    }
+}
