@@ -1,4 +1,6 @@
 //! Integration tests, one binary.
 mod conformance;
 mod parity;
+#[cfg(feature = "runtime")]
+mod spelling;
 mod support;
