@@ -5,6 +5,8 @@
 //! op in them is the passes' business.
 
 mod attention;
+mod context;
+mod embedding;
 mod feed_forward;
 mod linear;
 mod norm;
@@ -12,6 +14,8 @@ mod patch;
 mod transformer;
 
 pub use attention::{Attention, attention, merge_heads, scaled_dot_product, split_heads};
+pub use context::context_qkv;
+pub use embedding::class_and_positions;
 pub use feed_forward::{feed_forward, gelu};
 pub use linear::{linear, linear_no_bias};
 pub use norm::layer_norm;

@@ -1,5 +1,7 @@
 //! Integration tests, one binary.
+mod attention_maps;
 mod conformance;
+mod manifests;
 mod parity;
 #[cfg(feature = "runtime")]
 mod spelling;
