@@ -4,6 +4,9 @@
 //! the authoring vocabulary. [`variants!`] below is the only list: `list`, help, tests and errors
 //! enumerate it.
 
+mod efficient;
+pub mod inner;
+mod t2t;
 mod vit;
 
 use crate::build::{BuildErrors, Builder, Scope, T};
@@ -12,6 +15,8 @@ use crate::nn::Release;
 use crate::ops::Graph;
 use serde::{Deserialize, Serialize};
 
+pub use efficient::Efficient;
+pub use t2t::T2T;
 pub use vit::ViT;
 
 /// One image or patch size: an integer for a square, or `[height, width]`.
@@ -125,6 +130,8 @@ macro_rules! variants {
 }
 
 variants! {
+    "efficient" => Efficient, "Vision Transformer around a transformer of choice", "2102.03902", &Release::ALL;
+    "t2t" => T2T, "Tokens-to-Token ViT", "2101.11986", &Release::ALL;
     "vit" => ViT, "Vision Transformer", "2010.11929", &Release::ALL;
 }
 

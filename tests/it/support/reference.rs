@@ -40,6 +40,7 @@ impl Case {
     pub(crate) fn variant(&self) -> &str {
         match self.config["variant"].as_str().expect("a variant") {
             "recorder" => "vit",
+            "efficient_routing" => "efficient",
             v => v,
         }
     }
