@@ -162,13 +162,12 @@ fn head_width(given: Option<usize>, dim: usize, heads: usize) -> usize {
 
 /// Whether the model's width can be shared among the heads.
 fn shared_width(given: Option<usize>, dim: usize, heads: usize) -> Option<String> {
-    let uneven = given.is_none() && dim % heads != 0;
+    let uneven = given.is_none() && !dim.is_multiple_of(heads);
     uneven.then(|| format!("heads: dim {dim} does not divide by {heads}; give dim_head or a divisor of {dim}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::template::{Model, Source};
     use crate::variants::{Declare, declare};
 

@@ -63,7 +63,7 @@ fn kernel() -> usize {
 impl Inner for Nystrom {
     fn check(&self, _: Release, _: usize, _: usize) -> Vec<String> {
         let k = self.attn_values_residual_conv_kernel;
-        let even = self.attn_values_residual && k % 2 == 0;
+        let even = self.attn_values_residual && k.is_multiple_of(2);
         let reason = || format!("attn_values_residual_conv_kernel: {k} is even; odd kernels keep the number of tokens");
         even.then(reason).into_iter().collect()
     }

@@ -55,7 +55,7 @@ impl Inner for Routing {
     fn check(&self, _: Release, dim: usize, _: usize) -> Vec<String> {
         let mut wrong: Vec<String> = shared_width(self.dim_head, dim, self.heads).into_iter().collect();
         let (n, w) = (self.max_seq_len, self.window_size);
-        if n % w != 0 {
+        if !n.is_multiple_of(w) {
             let near = if n > w { format!("{} or {}", n / w * w, n.next_multiple_of(w)) } else { w.to_string() };
             wrong.push(format!("max_seq_len: {n} does not divide by window_size {w}; {near} would"));
         }

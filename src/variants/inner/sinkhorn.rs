@@ -57,8 +57,9 @@ impl Inner for Sinkhorn {
     fn check(&self, _: Release, dim: usize, tokens: usize) -> Vec<String> {
         let mut wrong: Vec<String> = shared_width(self.dim_head, dim, self.heads).into_iter().collect();
         let (size, top) = (self.bucket_size, self.n_top_buckets);
-        if tokens % size != 0 {
-            let sizes: Vec<String> = (1..=tokens).filter(|d| tokens % d == 0).map(|d| d.to_string()).collect();
+        if !tokens.is_multiple_of(size) {
+            let sizes: Vec<String> =
+                (1..=tokens).filter(|&d| tokens.is_multiple_of(d)).map(|d| d.to_string()).collect();
             let sizes = sizes.join(", ");
             wrong.push(format!("bucket_size: {tokens} tokens do not divide in buckets of {size}; sizes are {sizes}"));
         } else if top > tokens / size {
