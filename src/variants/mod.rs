@@ -7,7 +7,10 @@
 mod cait;
 mod cross_vit;
 mod deepvit;
+mod efficient;
+pub mod inner;
 mod pit;
+mod t2t;
 mod vit;
 
 use crate::build::{BuildErrors, Builder, Scope, T};
@@ -19,7 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use cait::CaiT;
 pub use cross_vit::CrossViT;
 pub use deepvit::DeepViT;
+pub use efficient::Efficient;
 pub use pit::PiT;
+pub use t2t::T2T;
 pub use vit::ViT;
 
 /// One image or patch size: an integer for a square, or `[height, width]`.
@@ -157,8 +162,10 @@ variants! {
     "vit" => ViT, "Vision Transformer", "2010.11929", &Release::ALL;
     "deepvit" => DeepViT, "Deep Vision Transformer", "2103.11886", &Release::ALL;
     "cait" => CaiT, "Class-attention in Image Transformers", "2103.17239", &Release::ALL;
+    "t2t" => T2T, "Tokens-to-Token ViT", "2101.11986", &Release::ALL;
     "cross_vit" => CrossViT, "Cross-attention multi-scale Vision Transformer", "2103.14899", &Release::ALL;
     "pit" => PiT, "Pooling-based Vision Transformer", "2103.16302", &Release::ALL;
+    "efficient" => Efficient, "Vision Transformer around a transformer of choice", "2102.03902", &Release::ALL;
 }
 
 /// The entry of this name; `-` and `_` are the same.

@@ -41,6 +41,7 @@ impl Case {
         match self.config["variant"].as_str().expect("a variant") {
             "recorder" => "vit",
             "cait_keep" => "cait",
+            "efficient_routing" => "efficient",
             v => v,
         }
     }
