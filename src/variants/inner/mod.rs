@@ -130,9 +130,6 @@ impl Plugged {
     fn table(&self) -> toml::Table {
         let mut t = toml::Table::new();
         t.insert("kind".into(), self.entry.name.into());
-        if let Some(d) = self.dim {
-            t.insert("dim".into(), (d as i64).into());
-        }
         t.extend(self.inner.arguments());
         t
     }
