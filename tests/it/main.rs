@@ -1,6 +1,7 @@
 //! Integration tests, one binary.
 mod attention_maps;
 mod conformance;
+mod golden;
 mod manifests;
 mod parity;
 #[cfg(feature = "runtime")]
