@@ -56,7 +56,12 @@ fn summary(c: &Compiled) -> String {
     let size = |g: &Graph, trainable: bool| -> i64 {
         g.params().filter(|p| p.trainable == trainable).filter_map(|p| g.ty(p.value).shape.elements().value()).sum()
     };
-    put(format!("parameters {} in {} tensors, {} of buffers", size(&c.declared, true), params.len(), size(&c.declared, false)));
+    put(format!(
+        "parameters {} in {} tensors, {} of buffers",
+        size(&c.declared, true),
+        params.len(),
+        size(&c.declared, false)
+    ));
     put(format!("paths and shapes {digest:032x}"));
     for i in c.declared.inputs() {
         put(format!("input {} : {}", i.name, c.declared.ty(i.value)));
@@ -64,7 +69,9 @@ fn summary(c: &Compiled) -> String {
     for o in c.declared.outputs() {
         put(format!("output {} : {}", o.name, c.declared.ty(o.value)));
     }
-    for (stage, g) in [("built", &c.declared), ("optimized", &c.optimized.graph), ("weight program", &c.program.weights)] {
+    for (stage, g) in
+        [("built", &c.declared), ("optimized", &c.optimized.graph), ("weight program", &c.program.weights)]
+    {
         let mut histogram: BTreeMap<&str, usize> = BTreeMap::new();
         g.nodes().for_each(|(_, n)| *histogram.entry(n.op.mnemonic()).or_default() += 1);
         let ops: Vec<String> = histogram.iter().map(|(op, n)| format!("{op} {n}")).collect();
