@@ -5,17 +5,21 @@
 //! op in them is the passes' business.
 
 mod attention;
+mod conv;
 mod feed_forward;
 mod linear;
 mod norm;
 mod patch;
+mod rotary;
 mod transformer;
 
-pub use attention::{Attention, attention, merge_heads, scaled_dot_product, split_heads};
+pub use attention::{Attention, attention, attention_to_out, merge_heads, scaled_dot_product, split_heads};
+pub use conv::{conv2d, conv2d_no_bias, depthwise, depthwise_no_bias, map_to_tokens, pointwise, pointwise_no_bias};
 pub use feed_forward::{feed_forward, gelu};
 pub use linear::{linear, linear_no_bias};
-pub use norm::layer_norm;
+pub use norm::{batch_norm2d, channel_norm, layer_norm};
 pub use patch::{patch_embedding, patches, prepend_class_token};
+pub use rotary::{axial_angles, linspace, rotate};
 pub use transformer::{Transformer, transformer};
 
 use crate::build::Scope;

@@ -4,6 +4,10 @@
 //! the authoring vocabulary. [`variants!`] below is the only list: `list`, help, tests and errors
 //! enumerate it.
 
+mod cvt;
+mod levit;
+mod local_vit;
+mod rvt;
 mod vit;
 
 use crate::build::{BuildErrors, Builder, Scope, T};
@@ -12,6 +16,10 @@ use crate::nn::Release;
 use crate::ops::Graph;
 use serde::{Deserialize, Serialize};
 
+pub use cvt::CvT;
+pub use levit::{LeViT, PerStage};
+pub use local_vit::LocalViT;
+pub use rvt::RvT;
 pub use vit::ViT;
 
 /// One image or patch size: an integer for a square, or `[height, width]`.
@@ -126,6 +134,10 @@ macro_rules! variants {
 
 variants! {
     "vit" => ViT, "Vision Transformer", "2010.11929", &Release::ALL;
+    "levit" => LeViT, "LeViT", "2104.01136", &Release::ALL;
+    "cvt" => CvT, "Convolutional vision Transformer", "2103.15808", &Release::ALL;
+    "local_vit" => LocalViT, "LocalViT", "2104.05707", &Release::ALL;
+    "rvt" => RvT, "Rotary Vision Transformer", "2104.09864", &Release::ALL;
 }
 
 /// The entry of this name; `-` and `_` are the same.
