@@ -17,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
     },
     when: one_number_for_each_channel,
     rhs: |m, var| {
-        let op = m.op(conv).expect("the pattern has a conv without bias").clone().with_bias();
+        let op = m.op(conv).expect("the pattern has a conv without bias").with_bias();
         let (w, c) = (var("w"), var("c"));
         var("x").builder().apply(op, &[var("x"), w, c.reshape([w.dim(0)])])
     },
