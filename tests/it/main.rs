@@ -1,4 +1,5 @@
 //! Integration tests, one binary.
 mod conformance;
+mod fuzz;
 mod parity;
 mod support;
