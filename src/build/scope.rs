@@ -100,6 +100,14 @@ impl<'g> Scope<'g> {
         }
     }
 
+    /// Runs `f`, whose observations are not kept: parts that the original does not record.
+    pub fn unobserved<R>(self, f: impl FnOnce() -> R) -> R {
+        let kept = self.b.state.borrow().taps.len();
+        let r = f();
+        self.b.state.borrow_mut().taps.truncate(kept);
+        r
+    }
+
     fn key(self, name: &str) -> String {
         let path = self.path();
         if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }

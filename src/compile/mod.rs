@@ -100,8 +100,7 @@ pub fn compile_with(
 ) -> Result<Compiled, CompileError> {
     let declare = Declare { batch: options.batch, input_size: m.input_size, taps: options.taps.clone() };
     let declared = variants::declare(m.entry.name, &*m.variant, m.release, &declare)?;
-    let (optimized, mut report) =
-        passes::run(&Program::new(declared.clone()), passes::INFERENCE, &options.passes, after)?;
+    let (optimized, mut report) = passes::optimize(&Program::new(declared.clone()), &options.passes, after)?;
     let opset = options.opset.unwrap_or(options.target.default_opset());
     let (program, cleanup) = lower::lower(&optimized, options.target, opset, after)?;
     for (rule, n) in cleanup.counts {

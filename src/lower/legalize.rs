@@ -11,7 +11,7 @@ use crate::rewrite::replay;
 pub fn legalize(p: &Program, target: Target, opset: i64) -> Result<Program, LowerError> {
     let b = Builder::new(&p.graph.name, Stage::Legal);
     let mut failed = None;
-    replay(&p.graph, &b, false, &mut |r, _, n| {
+    replay(&p.graph, &b, &mut |r, _, n| {
         let x = r.operands(n);
         if let Some(better) = target.replace(&n.op, &x) {
             return Some(better);

@@ -5,18 +5,26 @@
 //! op in them is the passes' business.
 
 mod attention;
+mod chunked_feed_forward;
+mod context;
+mod embedding;
 mod feed_forward;
 mod linear;
 mod norm;
 mod patch;
 mod transformer;
+mod unfold;
 
 pub use attention::{Attention, attention, merge_heads, scaled_dot_product, split_heads};
+pub use chunked_feed_forward::chunked_feed_forward;
+pub use context::context_qkv;
+pub use embedding::class_and_positions;
 pub use feed_forward::{feed_forward, gelu};
 pub use linear::{linear, linear_no_bias};
-pub use norm::layer_norm;
+pub use norm::{layer_norm, unit_offset_norm};
 pub use patch::{patch_embedding, patches, prepend_class_token};
 pub use transformer::{Transformer, transformer};
+pub use unfold::unfold;
 
 use crate::build::Scope;
 use std::fmt;

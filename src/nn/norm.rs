@@ -15,3 +15,11 @@ pub fn layer_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
     let (w, b) = (s.param("weight", [d], Init::ONES), s.param("bias", [d], Init::ZEROS));
     composite::layer_norm(x, w, b, x.scalar(EPS))
 }
+
+/// The norm of current x-transformers: [`layer_norm`] without a bias, its scale counted from one. Key `gamma` `[d]`.
+#[track_caller]
+pub fn unit_offset_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
+    let _in = s.enter();
+    let gamma = s.param("gamma", [x.size(-1)], Init::ZEROS);
+    composite::layer_norm(x, gamma + 1.0, gamma.zeros_like(), x.scalar(EPS))
+}

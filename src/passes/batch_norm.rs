@@ -21,7 +21,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     for _ in 0..2 {
         let facts = Facts { g: &graph, at_run: fold::at_run(&graph), uses: graph.uses() };
         let b = Builder::new(&graph.name, graph.stage);
-        replay(&graph, &b, false, &mut |r, _, n| facts.affine(r, n, ctx).map(|t| vec![t]));
+        replay(&graph, &b, &mut |r, _, n| facts.affine(r, n, ctx).map(|t| vec![t]));
         graph = b.finish()?;
     }
     Ok(Program { graph, weights: p.weights.clone() })

@@ -19,7 +19,7 @@ pub(super) const AGAIN: Pass =
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let b = Builder::new(&p.graph.name, p.graph.stage);
-    replay(&p.graph, &b, false, &mut |r, _, n| {
+    replay(&p.graph, &b, &mut |r, _, n| {
         let x = r.operands(n);
         let mut out = emit(&n.op, &x, ctx);
         // A rule may have made the work of another one.

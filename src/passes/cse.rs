@@ -15,7 +15,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     b.share_equal_nodes();
     let live = p.graph.live();
     let before = p.graph.nodes().filter(|(_, n)| live[n.first]).count();
-    replay(&p.graph, &b, false, &mut |_, _, _| None);
+    replay(&p.graph, &b, &mut |_, _, _| None);
     let graph = b.finish()?;
     *ctx.counts.entry("common-subexpression").or_default() += before.saturating_sub(graph.nodes().len()) as u64;
     Ok(Program { graph, weights: p.weights.clone() })

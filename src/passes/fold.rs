@@ -70,7 +70,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let wanted = wanted(g, &when);
     let mut out = WeightWriter::new(p);
     let b = Builder::new(&g.name, g.stage);
-    replay(g, &b, false, &mut |r, _, n| {
+    replay(g, &b, &mut |r, _, n| {
         if when[n.first] == When::AtRun || matches!(n.op, Op::Const(_)) {
             return None;
         }
@@ -100,7 +100,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let weights = out.finish(&graph)?;
     // What was folded is dead in the new graph; a replay drops it.
     let b = Builder::new(&graph.name, graph.stage);
-    replay(&graph, &b, false, &mut |_, _, _| None);
+    replay(&graph, &b, &mut |_, _, _| None);
     Ok(Program { graph: b.finish()?, weights })
 }
 
@@ -193,7 +193,7 @@ impl WeightWriter {
         }
         let weights = self.b.finish()?;
         let b = Builder::new(&weights.name, weights.stage);
-        replay(&weights, &b, false, &mut |_, _, _| None);
+        replay(&weights, &b, &mut |_, _, _| None);
         b.finish()
     }
 }

@@ -13,7 +13,7 @@ pub(super) const PASS: Pass = Pass { name: "layout", doc: "adjacent transposes b
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let b = Builder::new(&p.graph.name, p.graph.stage);
-    replay(&p.graph, &b, false, &mut |r, _, n| {
+    replay(&p.graph, &b, &mut |r, _, n| {
         let Op::Transpose(outer) = &n.op else { return None };
         let x = r.get(n.inputs[0]);
         let (inner, y) = transposed(x)?;

@@ -13,6 +13,7 @@ mod layout;
 mod specialize;
 
 use crate::build::BuildErrors;
+use crate::ir::Stage;
 use crate::ops::Program;
 use crate::rewrite::{Plan, Rule};
 use std::collections::BTreeMap;
@@ -158,6 +159,19 @@ pub fn all() -> impl Iterator<Item = &'static Pass> {
 pub fn find(name: &str) -> Result<&'static Pass, PassError> {
     let names = || all().map(|p| p.name).collect::<Vec<_>>().join(", ");
     all().find(|p| p.name == name).ok_or_else(|| PassError::Unknown(name.to_owned(), names()))
+}
+
+/// Runs the passes of an inference build; the result is at stage `optimized` unless stopped before.
+pub fn optimize(
+    p: &Program,
+    options: &Options,
+    after: &mut dyn FnMut(&Pass, &Program),
+) -> Result<(Program, Ctx), PassError> {
+    let (mut out, ctx) = run(p, INFERENCE, options, after)?;
+    if options.stop_after.is_none() {
+        out.graph.stage = Stage::Optimized;
+    }
+    Ok((out, ctx))
 }
 
 /// Runs passes in order; verifies after each. `after` sees the program after every pass.

@@ -17,7 +17,7 @@ pub(super) const INFERENCE: Pass =
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let b = Builder::new(&p.graph.name, Stage::Specialized);
-    replay(&p.graph, &b, false, &mut |r, _, n| match &n.op {
+    replay(&p.graph, &b, &mut |r, _, n| match &n.op {
         Op::Dropout(_) | Op::StopGradient(_) => {
             *ctx.counts.entry("inference-identity").or_default() += 1;
             Some(r.operands(n))

@@ -4,7 +4,7 @@
 //! recognises it are one function and cannot drift apart. Variables of one name bind one value.
 //! Commutative ops match both ways; associativity is the canonicaliser's business.
 
-use crate::ir::{NodeId, ValueId};
+use crate::ir::{DType, NodeId, ValueId};
 use crate::ops::{Binary, BinaryKind, Graph, MatMul, Op, ReduceKind, Unary, UnaryKind, Vocab};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Add, Div, Mul, Sub};
@@ -177,12 +177,13 @@ struct Matcher<'a> {
     miss: Option<Miss>,
 }
 
-/// The number of a uniform constant.
+/// The number of a uniform constant: of an f32 one the shortest decimal that rounds to it, so that what an
+/// author wrote as `1e-5` is `1e-5` again.
 pub(crate) fn number(g: &Graph, v: ValueId) -> Option<f64> {
-    match &g.node(g.producer(v)?).op {
-        Op::Const(c) => c.value.tensor().uniform(),
-        _ => None,
-    }
+    let Op::Const(c) = &g.node(g.producer(v)?).op else { return None };
+    let t = c.value.tensor();
+    let x = t.uniform()?;
+    if t.dtype() == DType::F32 { (x as f32).to_string().parse().ok() } else { Some(x) }
 }
 
 impl Matcher<'_> {
@@ -213,7 +214,7 @@ impl Matcher<'_> {
             },
             // The number may have been rounded to f32; nothing else counts as equal.
             Pat::Number(x) => match number(g, v) {
-                Some(y) if y == *x || y == f64::from(*x as f32) => true,
+                Some(y) if y == *x || (g.ty(v).dtype == DType::F32 && y as f32 == *x as f32) => true,
                 Some(y) => self.miss(v, || format!("wanted the constant {x}, found {y}")),
                 None => self.miss(v, || format!("wanted the constant {x}")),
             },

@@ -5,6 +5,7 @@ use super::plan::Plan;
 use crate::build::{BuildErrors, Builder, T};
 use crate::ir::{Entity, NodeId, Stage, ValueId};
 use crate::ops::{Graph, Node};
+use std::cell::RefCell;
 
 /// The new graph while it is being made.
 #[derive(Debug)]
@@ -13,13 +14,22 @@ pub struct Replay<'g, 'a> {
     pub old: &'a Graph,
     /// Makes the new one.
     pub b: &'g Builder,
-    map: Vec<Option<T<'g>>>,
+    map: RefCell<Vec<Option<T<'g>>>>,
 }
 
 impl<'g> Replay<'g, '_> {
-    /// The new handle of an old value, once it was replayed.
+    /// The new handle of an old value, once it was replayed. A parameter is declared when it is first read,
+    /// so unread ones vanish and the others stand where they are used.
     pub fn get(&self, v: ValueId) -> T<'g> {
-        self.map[v.index()].expect("operands are replayed before their users")
+        if let Some(p) = self.old.as_param(v).filter(|_| self.map.borrow()[v.index()].is_none()) {
+            let t = self.b.param(&p.path, self.old.ty(v).clone(), p.init.clone(), p.trainable);
+            self.set(v, t);
+        }
+        self.map.borrow()[v.index()].expect("operands are replayed before their users")
+    }
+
+    fn set(&self, v: ValueId, t: T<'g>) {
+        self.map.borrow_mut()[v.index()] = Some(t);
     }
 
     /// New handles of a node's operands.
@@ -29,26 +39,19 @@ impl<'g> Replay<'g, '_> {
 }
 
 /// Replays `g` into the builder's graph. For every live node, `hook` returns its new results,
-/// or `None` to copy it. Inputs, declared parameters, symbols and outputs stay as they are;
-/// parameters that nothing reads are kept when `keep_params`.
+/// or `None` to copy it. Inputs, symbols and outputs stay as they are.
 pub fn replay<'a>(
     g: &'a Graph,
     b: &Builder,
-    keep_params: bool,
     hook: &mut dyn for<'g> FnMut(&Replay<'g, 'a>, NodeId, &Node) -> Option<Vec<T<'g>>>,
 ) {
     for s in g.symbols() {
         b.symbol(s.name());
     }
     let live = g.live();
-    let mut r = Replay { old: g, b, map: vec![None; g.value_count()] };
+    let r = Replay { old: g, b, map: RefCell::new(vec![None; g.value_count()]) };
     for i in g.inputs() {
-        r.map[i.value.index()] = Some(b.input(&i.name, g.ty(i.value).clone()));
-    }
-    for p in g.params() {
-        if keep_params || live[p.value] {
-            r.map[p.value.index()] = Some(b.param(&p.path, g.ty(p.value).clone(), p.init.clone(), p.trainable));
-        }
+        r.set(i.value, b.input(&i.name, g.ty(i.value).clone()));
     }
     for (id, n) in g.nodes() {
         if !n.outputs().any(|v| live[v]) {
@@ -59,11 +62,9 @@ pub fn replay<'a>(
             Some(new) => new,
             None => b.apply_all(n.op.clone(), &r.operands(n)),
         });
-        for (v, t) in n.outputs().zip(results) {
-            r.map[v.index()] = Some(t);
-        }
+        let mut results = results.into_iter();
         for v in n.outputs() {
-            r.map[v.index()].get_or_insert(b.poisoned());
+            r.set(v, results.next().unwrap_or(b.poisoned()));
         }
     }
     for o in g.outputs() {
@@ -75,7 +76,7 @@ impl Plan<'_> {
     /// Emits the graph with every planned match replaced.
     pub fn apply(&self, g: &Graph, stage: Stage) -> Result<Graph, BuildErrors> {
         let b = Builder::new(&g.name, stage);
-        replay(g, &b, false, &mut |r, id, _| {
+        replay(g, &b, &mut |r, id, _| {
             if let Some((rule, m)) = self.at.get(&id) {
                 let n = r.old.node(id);
                 let scope = r.old.scope_path(n.origin.scope);

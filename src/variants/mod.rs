@@ -4,6 +4,13 @@
 //! the authoring vocabulary. [`variants!`] below is the only list: `list`, help, tests and errors
 //! enumerate it.
 
+mod cait;
+mod cross_vit;
+mod deepvit;
+mod efficient;
+pub mod inner;
+mod pit;
+mod t2t;
 mod vit;
 
 use crate::build::{BuildErrors, Builder, Scope, T};
@@ -12,6 +19,12 @@ use crate::nn::Release;
 use crate::ops::Graph;
 use serde::{Deserialize, Serialize};
 
+pub use cait::CaiT;
+pub use cross_vit::CrossViT;
+pub use deepvit::DeepViT;
+pub use efficient::Efficient;
+pub use pit::PiT;
+pub use t2t::T2T;
 pub use vit::ViT;
 
 /// One image or patch size: an integer for a square, or `[height, width]`.
@@ -31,6 +44,27 @@ impl Size2 {
             Self::Square(n) => [n, n],
             Self::Rect(hw) => hw,
         }
+    }
+}
+
+/// One number for all stages, or a list with one for each.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged, expecting = "an integer or a list of integers")]
+pub enum PerStage {
+    /// The same for all.
+    Same(usize),
+    /// The first stage's first.
+    Each(Vec<usize>),
+}
+
+impl PerStage {
+    /// One number for each of `stages`; a list that is too short goes on with its last entry.
+    pub fn of(&self, stages: usize) -> Vec<usize> {
+        let given = match self {
+            Self::Same(n) => std::slice::from_ref(n),
+            Self::Each(list) => list,
+        };
+        (0..stages).filter_map(|i| given.get(i).or(given.last())).copied().collect()
     }
 }
 
@@ -126,6 +160,12 @@ macro_rules! variants {
 
 variants! {
     "vit" => ViT, "Vision Transformer", "2010.11929", &Release::ALL;
+    "deepvit" => DeepViT, "Deep Vision Transformer", "2103.11886", &Release::ALL;
+    "cait" => CaiT, "Class-attention in Image Transformers", "2103.17239", &Release::ALL;
+    "t2t" => T2T, "Tokens-to-Token ViT", "2101.11986", &Release::ALL;
+    "cross_vit" => CrossViT, "Cross-attention multi-scale Vision Transformer", "2103.14899", &Release::ALL;
+    "pit" => PiT, "Pooling-based Vision Transformer", "2103.16302", &Release::ALL;
+    "efficient" => Efficient, "Vision Transformer around a transformer of choice", "2102.03902", &Release::ALL;
 }
 
 /// The entry of this name; `-` and `_` are the same.
@@ -172,6 +212,11 @@ fn channels() -> usize {
     3
 }
 
+/// The default of an argument: this number.
+fn number<const N: usize>() -> usize {
+    N
+}
+
 /// The default of `dim_head`.
 fn dim_head() -> usize {
     64
@@ -187,13 +232,27 @@ fn patch_grid(r: Release, image: Size2, patch: Size2) -> Vec<String> {
     }
     for (i, side) in ["height", "width"].into_iter().enumerate() {
         let (n, p) = (image.hw()[i], patch.hw()[i]);
-        if n % p != 0 {
-            let (below, above) = (n / p * p, n.div_ceil(p) * p);
-            let near = if below > 0 { format!("{below} or {above}") } else { above.to_string() };
-            wrong.push(format!("image_size: {side} {n} does not divide by patch_size {p}; {near} would"));
-        }
+        wrong.extend(divides(&format!("image_size: {side}"), n, "patch_size", p));
     }
     wrong
+}
+
+/// Whether `n`, called `what`, is a multiple of `p`, called `by`; if not, what is.
+fn divides(what: &str, n: usize, by: &str, p: usize) -> Option<String> {
+    let (below, above) = (n / p * p, n.div_ceil(p) * p);
+    let near = if below > 0 { format!("{below} or {above}") } else { above.to_string() };
+    (n % p != 0).then(|| format!("{what} {n} does not divide by {by} {p}; {near} would"))
+}
+
+/// What a variant that always has a head says of `num_classes = 0`.
+fn no_classes(num_classes: usize) -> Option<String> {
+    (num_classes == 0).then(|| "num_classes: 0 is out of range; the head needs at least 1".into())
+}
+
+/// What a variant says of `channels` that got this argument in release 1.
+fn not_rgb(r: Release, channels: usize) -> Option<String> {
+    (r == Release::V0_16 && channels != 3)
+        .then(|| format!("channels: release 0.16 takes only 3; {channels} needs release = \"1\""))
 }
 
 /// What to declare besides the model itself.

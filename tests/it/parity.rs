@@ -1,11 +1,15 @@
-//! Agreement with the original PyTorch packages, case by case.
+//! Agreement with the original PyTorch packages, case by case: through the interpreter at every stage,
+//! and of the written file through ONNX Runtime, the interpreter that reads it back, and `OpenVINO`.
 
 use crate::support::reference::{Case, cases, deviation};
 use std::collections::BTreeMap;
-use vit_onnx::eval;
+use vit_onnx::compile::{Compiled, Options, compile};
 use vit_onnx::ir::{Tensor, TensorType};
+use vit_onnx::lower::Target;
+use vit_onnx::onnx::External;
 use vit_onnx::ops::{Graph, Program};
-use vit_onnx::{passes, variants};
+use vit_onnx::weights::Checkpoint;
+use vit_onnx::{eval, passes, variants, weights};
 
 /// The interpreter's outputs of a program, its parameters computed by its weight program.
 fn interpret(p: &Program, weights: &BTreeMap<String, Tensor>, img: &Tensor) -> Vec<(String, Tensor)> {
@@ -41,10 +45,13 @@ fn compare(case: &Case, stage: &str, got: &[(String, Tensor)]) -> f64 {
     })
 }
 
+fn taps(case: &Case) -> &'static [&'static str] {
+    if case.config["kind"] == "recorder" { &["attentions"] } else { &[] }
+}
+
 fn build(case: &Case) -> Graph {
     let m = case.model();
-    let taps: &[&str] = if case.config["kind"] == "recorder" { &["attentions"] } else { &[] };
-    variants::declare(&case.name, &*m.variant, m.release, &case.declare(taps))
+    variants::declare(&case.name, &*m.variant, m.release, &case.declare(taps(case)))
         .unwrap_or_else(|e| panic!("{}/{}: {e}", case.set, case.name))
 }
 
@@ -67,13 +74,133 @@ fn agree(case: &Case) -> f64 {
 #[test]
 fn the_interpreter_agrees_with_pytorch_at_every_stage() {
     let (mut n, mut worst) = (0, 0.0f64);
-    for case in cases() {
-        if variants::find(case.variant()).is_none() {
-            continue;
-        }
+    for case in registered() {
         worst = worst.max(agree(&case));
         n += 1;
     }
     eprintln!("{n} cases, at most {worst:.3} of the tolerance used");
     assert!(n >= 15, "only {n} cases were found");
+}
+
+/// The compiled case and its checkpoint.
+fn compiled(case: &Case, target: Target) -> (Compiled, Checkpoint) {
+    let mut m = case.model();
+    m.input_size = case.declare(&[]).input_size;
+    let taps = taps(case).iter().map(|t| (*t).to_owned()).collect();
+    let options = Options { target, taps, ..Options::default() };
+    let c = compile(&m, &options).unwrap_or_else(|e| panic!("{}/{}: {e}", case.set, case.name));
+    let source = weights::open(&case.dir.join("weights.safetensors"), None).expect("a checkpoint");
+    let checkpoint = Checkpoint::open(source, &c.declared, &weights::ImportOptions::default(), 0).expect("it fits");
+    (c, checkpoint)
+}
+
+fn registered() -> impl Iterator<Item = Case> {
+    cases().into_iter().filter(|c| variants::find(c.variant()).is_some())
+}
+
+/// Models whose mathematics couples the images of a batch: every image alone gives other numbers.
+fn couples_images(case: &Case) -> bool {
+    case.config["kwargs"]["inner"]["kind"] == "nystrom"
+}
+
+#[cfg(feature = "runtime")]
+#[test]
+fn files_agree_with_pytorch_in_both_engines() {
+    use crate::support::engines::ort;
+    use vit_onnx::runtime::{Engine, Interpreter, SessionOptions};
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("m.onnx");
+    let engines: [&dyn Engine; 2] = [&ort(), &Interpreter];
+    let (mut n, mut worst) = (0, 0.0f64);
+    for case in registered() {
+        let img = case.io()["input"].clone();
+        for target in Target::ALL {
+            let (c, checkpoint) = compiled(&case, target);
+            c.write(&path, &checkpoint, External::Auto, &mut |_| ()).expect("a file");
+            for engine in engines {
+                let label = format!("{target} in {}", engine.name());
+                let mut session = engine
+                    .load(&path, &SessionOptions { threads: Some(1), providers: Vec::new() })
+                    .unwrap_or_else(|e| panic!("{}/{} {label}: {e}", case.set, case.name));
+                let mut run = |x: Tensor| {
+                    let got = session.run(&[("pixel_values".to_owned(), x)]);
+                    got.unwrap_or_else(|e| panic!("{}/{} {label}: {e}", case.set, case.name))
+                };
+                let got = run(img.clone());
+                worst = worst.max(compare(&case, &label, &got));
+                if couples_images(&case) {
+                    continue;
+                }
+                // The batch is symbolic: 1 and 7 images give the rows that 2 gave.
+                for batch in [1, 7] {
+                    let rows: Vec<usize> = (0..batch).map(|i| i % img.shape()[0]).collect();
+                    for ((name, t), (_, whole)) in run(take(&img, &rows)).iter().zip(&got) {
+                        let (used, _) = deviation(t, &take(whole, &rows), case.tolerance("output"));
+                        assert!(used <= 1.0, "{}/{} {label}: {name} depends on the batch", case.set, case.name);
+                    }
+                }
+            }
+            n += 1;
+        }
+    }
+    eprintln!("{n} files, at most {worst:.3} of the tolerance used");
+    assert!(n >= 30, "only {n} files were compared");
+}
+
+/// Rows of the first axis.
+fn take(t: &Tensor, rows: &[usize]) -> Tensor {
+    let one: usize = t.shape()[1..].iter().product();
+    let all = t.to_vec::<f32>().expect("floats");
+    let data: Vec<f32> = rows.iter().flat_map(|&r| all[r * one..(r + 1) * one].iter().copied()).collect();
+    let mut shape = t.shape().to_vec();
+    shape[0] = rows.len();
+    Tensor::new(&shape, data)
+}
+
+/// A file of numpy's `.npy` format, version 1.0.
+fn npy(t: &Tensor) -> Vec<u8> {
+    let shape: String = t.shape().iter().map(|d| format!("{d}, ")).collect();
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
+    header.push_str(&" ".repeat(63 - (header.len() + 10) % 64));
+    header.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend(t.to_le_bytes());
+    out
+}
+
+#[test]
+fn the_official_checker_accepts_every_file_and_openvino_agrees() {
+    use crate::support::python::{python, run};
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut tolerances = BTreeMap::new();
+    for case in registered() {
+        for target in Target::ALL {
+            let name = format!("{}-{}-{target}", case.set, case.name);
+            let (c, checkpoint) = compiled(&case, target);
+            let file = |ext: &str| dir.path().join(format!("{name}.{ext}"));
+            c.write(&file("onnx"), &checkpoint, External::Auto, &mut |_| ()).expect("a file");
+            let io = case.io();
+            std::fs::write(file("in.npy"), npy(&io["input"])).expect("an input");
+            std::fs::write(file("out.npy"), npy(&io["output"])).expect("an output");
+            tolerances.insert(name, case.tolerance("output"));
+        }
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/check.py");
+    let report = run(std::process::Command::new(python()).arg(script).arg(dir.path()));
+    let (mut checked, mut compared) = (0, 0);
+    for line in report.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+        let name = line["name"].as_str().expect("a name");
+        checked += 1;
+        if let (Some(d), Some(largest)) = (line["difference"].as_f64(), line["largest"].as_f64()) {
+            let (atol, rtol) = tolerances[name];
+            assert!(d <= atol + rtol * largest, "{name}: OpenVINO differs by {d:e}");
+            compared += 1;
+        }
+    }
+    eprintln!("{checked} files checked, {compared} of them run by OpenVINO");
+    assert_eq!(checked, tolerances.len());
+    assert!(compared >= 15, "OpenVINO ran only {compared} files");
 }

@@ -40,6 +40,8 @@ impl Case {
     pub(crate) fn variant(&self) -> &str {
         match self.config["variant"].as_str().expect("a variant") {
             "recorder" => "vit",
+            "cait_keep" => "cait",
+            "efficient_routing" => "efficient",
             v => v,
         }
     }
@@ -48,21 +50,8 @@ impl Case {
         if self.set == "seed" { Release::V0_16 } else { Release::V1 }
     }
 
-    /// The model file that a user would write for this case.
-    pub(crate) fn model_file(&self) -> toml::Table {
-        let mut t = to_toml(&self.config["kwargs"]).as_table().expect("arguments").clone();
-        if let Some(toml::Value::Table(inner)) = t.get_mut("inner") {
-            if let Some(toml::Value::Table(args)) = inner.remove("args") {
-                inner.extend(args);
-            }
-        }
-        t.insert("variant".into(), self.variant().into());
-        t.insert("release".into(), self.release().name().into());
-        t
-    }
-
     pub(crate) fn model(&self) -> Model {
-        let text = self.model_file().to_string();
+        let text = model_file(self.variant(), self.release(), &self.config["kwargs"]).to_string();
         Model::resolve(&Source::Text(&self.name, &text), &[]).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
@@ -97,6 +86,19 @@ impl Case {
         let s = io["input"].shape();
         Declare { batch: None, input_size: Some([s[2], s[3]]), taps: taps.iter().map(|t| (*t).to_owned()).collect() }
     }
+}
+
+/// The model file that a user would write for these constructor arguments.
+pub(crate) fn model_file(variant: &str, release: Release, kwargs: &Value) -> toml::Table {
+    let mut t = to_toml(kwargs).as_table().expect("arguments").clone();
+    if let Some(toml::Value::Table(inner)) = t.get_mut("inner") {
+        if let Some(toml::Value::Table(args)) = inner.remove("args") {
+            inner.extend(args);
+        }
+    }
+    t.insert("variant".into(), variant.into());
+    t.insert("release".into(), release.name().into());
+    t
 }
 
 /// The largest excess over `atol + rtol·|want|`, as a fraction of it, and the largest difference.

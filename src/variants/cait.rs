@@ -1,0 +1,180 @@
+//! CaiT: going deeper with layer scale, talking heads and class attention (Touvron et al. 2021, arXiv 2103.17239).
+
+use super::{Image, Outputs, Variant};
+use crate::build::{Scope, T};
+use crate::ir::{Dim, Init, Real};
+use crate::nn::{Release, context_qkv, feed_forward, layer_norm, linear, merge_heads, patch_embedding};
+use serde::{Deserialize, Serialize};
+
+/// Arguments of `vit_pytorch.cait.CaiT`, and which layers stay.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaiT {
+    /// Side of the images the position table is made for.
+    pub image_size: usize,
+    /// Side of a patch.
+    pub patch_size: usize,
+    /// Classes.
+    pub num_classes: usize,
+    /// Model width.
+    pub dim: usize,
+    /// Blocks among patches.
+    pub depth: usize,
+    /// Blocks of the class token.
+    pub cls_depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the feed-forward layers.
+    pub mlp_dim: usize,
+    /// Width of one head.
+    #[serde(default = "super::dim_head")]
+    pub dim_head: usize,
+    /// Dropout in the blocks.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Dropout after the embedding.
+    #[serde(default)]
+    pub emb_dropout: f64,
+    /// Probability with which the original drops a layer at every forward, in evaluation too. A graph has no such
+    /// chance: it has every layer, unless the two lists below say which.
+    #[serde(default)]
+    pub layer_dropout: f64,
+    /// Which blocks among patches stay; all by default.
+    #[serde(default)]
+    pub keep_patch: Option<Vec<bool>>,
+    /// Which blocks of the class token stay; all by default.
+    #[serde(default)]
+    pub keep_cls: Option<Vec<bool>>,
+}
+
+/// Mixes maps `[b, h, i, j]` over heads: `map'[g] = Σ_h map[h]·W[h, g]`, contracted over the first axis of `W`.
+fn mix_heads<'g>(map: T<'g>, w: T<'g>) -> T<'g> {
+    let [b, h, i, j] = [0, 1, 2, 3].map(|a| map.dim(a));
+    w.t().matmul(map.reshape([b, h, &i * &j])).reshape(map.dims())
+}
+
+/// What a new layer's scale starts with; layers count from 1, in each stack anew.
+fn layer_scale(layer: usize) -> Init {
+    Init::Constant(Real(match layer {
+        ..=18 => 0.1,
+        19..=24 => 1e-5,
+        _ => 1e-6,
+    }))
+}
+
+impl CaiT {
+    /// Talking-heads attention: maps are mixed over heads before and after the softmax. Keys and values come from
+    /// the normalised `x` and, behind it, `context`. Also gives the map between the softmax and the second mixing.
+    fn attention<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>, context: Option<T<'g>>) -> (T<'g>, T<'g>) {
+        let y = layer_norm(s.at("norm"), x);
+        let s = r.body(s);
+        let _in = s.enter();
+        // The context, what the patch blocks gave out, is not normalised here.
+        let [q, k, v] = context_qkv(s, y, context, self.heads, self.dim_head);
+        let [pre, post] = ["mix_heads_pre_attn", "mix_heads_post_attn"]
+            .map(|name| s.param(name, [self.heads, self.heads], Init::NORMAL));
+        let scores = q.matmul(k.t()) * (self.dim_head as f64).powf(-0.5);
+        let map = mix_heads(scores, pre).softmax(-1);
+        let weights = if r == Release::V1 { s.dropout(map, self.dropout) } else { map };
+        let y = merge_heads(mix_heads(weights, post).matmul(v));
+        (s.dropout(linear(s.at("to_out.0"), y, self.dim), self.dropout), map)
+    }
+
+    /// A stack of blocks with layer scale. Keys `layers.i.{0,1}.{scale,fn}`.
+    fn stack<'g>(
+        &self,
+        s: Scope<'g>,
+        r: Release,
+        mut x: T<'g>,
+        context: Option<T<'g>>,
+        depth: usize,
+        keep: Option<&[bool]>,
+    ) -> T<'g> {
+        let _in = s.enter();
+        for i in 0..depth {
+            let [attend, feed] = [0, 1].map(|j| s.at("layers").at(i).at(j));
+            let [scale, feed_scale] = [attend, feed].map(|s| s.param("scale", [1, 1, self.dim], layer_scale(i + 1)));
+            let (y, map) = self.attention(attend.at("fn"), r, x, context);
+            let y = y * scale + x;
+            let y = feed_forward(feed.at("fn"), r, y, self.mlp_dim, self.dropout) * feed_scale + y;
+            // The parameters of a dropped layer are in the checkpoint too, so it is declared, but nothing reads it.
+            // The survivors are not rescaled.
+            if keep.and_then(|k| k.get(i)).is_none_or(|&kept| kept) {
+                attend.observe("attentions", map);
+                x = y;
+            }
+        }
+        x
+    }
+}
+
+impl Variant for CaiT {
+    fn image(&self) -> Image {
+        Image { channels: super::channels(), size: Some([self.image_size; 2]) }
+    }
+
+    fn check(&self, _: Release) -> Vec<String> {
+        let grid = super::divides("image_size:", self.image_size, "patch_size", self.patch_size);
+        let mut wrong: Vec<String> = grid.into_iter().chain(super::no_classes(self.num_classes)).collect();
+        for (key, keep, of, depth) in [
+            ("keep_patch", &self.keep_patch, "depth", self.depth),
+            ("keep_cls", &self.keep_cls, "cls_depth", self.cls_depth),
+        ] {
+            let Some(keep) = keep else { continue };
+            if keep.len() != depth {
+                let n = keep.len();
+                wrong.push(format!("{key}: {n} entries for {of} = {depth}; one true or false for each layer is valid"));
+            } else if !keep.contains(&true) {
+                // The original keeps one at random.
+                wrong.push(format!("{key}: every layer is dropped; at least one must be true"));
+            }
+        }
+        wrong
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+        let (side, d) = (self.image_size / self.patch_size, self.dim);
+        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, [self.patch_size; 2], d);
+        let pos = s.param("pos_embedding", [1, side * side, d], Init::NORMAL);
+        // An image smaller than the table uses its leading rows, not a 2-D crop.
+        x = s.dropout(x + pos.narrow(1, 0, x.dim(1)), self.emb_dropout);
+        x = self.stack(s.at("patch_transformer"), r, x, None, self.depth, self.keep_patch.as_deref());
+        let one: [Dim; 3] = [x.dim(0), 1.into(), d.into()];
+        let cls = s.param("cls_token", [1, 1, d], Init::NORMAL).expand(one);
+        let cls = self.stack(s.at("cls_transformer"), r, cls, Some(x), self.cls_depth, self.keep_cls.as_deref());
+        let cls = layer_norm(s.at("mlp_head.0"), cls.pick(1, 0));
+        Outputs::logits(linear(s.at("mlp_head.1"), cls, self.num_classes))
+    }
+
+    fn arguments(&self) -> toml::Table {
+        super::arguments(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::{Model, Source, parse_set};
+
+    fn wrong(set: &str) -> String {
+        let set = parse_set(set).expect("a setting");
+        Model::resolve(&Source::Preset("cait", "tiny"), &[set]).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(wrong("keep_patch=[true]").contains("1 entries for depth = 2"));
+        assert!(wrong("keep_cls=[false]").contains("at least one must be true"));
+        assert!(wrong("keep_patch=[1, 2]").contains("keep_patch"));
+        assert!(wrong("patch_size=7").contains("14 or 21"));
+        assert!(wrong("num_classes=0").contains("num_classes"));
+        assert!(wrong("channels=1").contains("no such key"));
+    }
+
+    #[test]
+    fn deeper_layers_start_smaller() {
+        let starts = [1, 18, 19, 24, 25].map(layer_scale);
+        let number = |x| Init::Constant(Real(x));
+        assert_eq!(starts, [number(0.1), number(0.1), number(1e-5), number(1e-5), number(1e-6)]);
+    }
+}

@@ -1,0 +1,248 @@
+//! Transformers that plug into another model: the `[inner]` table of `efficient` and `t2t`.
+//!
+//! Each is a declaration of its own, tokens in and tokens out, from a package of its own. [`inner!`]
+//! below is the only list; a new transformer is one file and one line. Embedding, position table and
+//! head are the model's around it. Its width is the model's: `dim` may be repeated, and then must agree.
+
+mod nystrom;
+mod routing;
+mod sinkhorn;
+mod x_encoder;
+
+use super::serde_fields;
+use crate::build::{Scope, T};
+use crate::nn::Release;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use nystrom::Nystrom;
+pub use routing::Routing;
+pub use sinkhorn::Sinkhorn;
+pub use x_encoder::XEncoder;
+
+/// A transformer that can be plugged in.
+pub trait Inner: std::fmt::Debug {
+    /// Relations that types cannot say, for sequences of `tokens` vectors of width `dim`; each broken one as `key: reason`.
+    fn check(&self, r: Release, dim: usize, tokens: usize) -> Vec<String>;
+
+    /// Emits the transformer: `[batch, tokens, dim] → [batch, tokens, dim]`.
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, x: T<'g>) -> T<'g>;
+
+    /// The resolved arguments, defaults included, without `dim`.
+    fn arguments(&self) -> toml::Table;
+}
+
+/// A line of the registry.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// The value of `kind`.
+    pub name: &'static str,
+    /// What it is.
+    pub title: &'static str,
+    /// arXiv number.
+    pub paper: &'static str,
+    /// From arguments to a declaration.
+    pub parse: fn(toml::Table) -> Result<Box<dyn Inner>, toml::de::Error>,
+    /// The names of its arguments, besides `kind` and `dim`.
+    pub keys: fn() -> &'static [&'static str],
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+macro_rules! inner {
+    ($($name:literal => $ty:ty, $title:literal, $paper:literal;)*) => {
+        /// Every transformer that can be plugged in.
+        pub const INNER: &[Entry] = &[$(Entry {
+            name: $name,
+            title: $title,
+            paper: $paper,
+            parse: |t| Ok(Box::new(t.try_into::<$ty>()?)),
+            keys: || serde_fields::<$ty>(),
+        },)*];
+    };
+}
+
+inner! {
+    "nystrom" => Nystrom, "Nyströmformer", "2102.03902";
+    "x_encoder" => XEncoder, "Encoder of x-transformers", "1706.03762";
+    "routing" => Routing, "Routing Transformer", "2003.05997";
+    "sinkhorn" => Sinkhorn, "Sinkhorn Transformer", "2002.11296";
+}
+
+/// The `[inner]` table: `kind`, possibly `dim`, and the arguments of that kind.
+#[derive(Debug)]
+pub struct Plugged {
+    entry: &'static Entry,
+    dim: Option<usize>,
+    inner: Box<dyn Inner>,
+}
+
+impl Plugged {
+    /// Relations for sequences of `tokens` vectors of width `dim`; each broken one as `inner.key: reason`.
+    pub fn check(&self, r: Release, dim: usize, tokens: usize) -> Vec<String> {
+        let mut wrong = self.inner.check(r, dim, tokens);
+        if let Some(given) = self.dim.filter(|&d| d != dim) {
+            wrong.push(format!("dim: {given} differs from the model's dim {dim}; leave it out or make them equal"));
+        }
+        wrong.into_iter().map(|w| format!("inner.{w}")).collect()
+    }
+
+    /// Emits the transformer: `[batch, tokens, dim] → [batch, tokens, dim]`.
+    pub fn forward<'g>(&self, r: Release, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        self.inner.forward(r, s, x)
+    }
+
+    fn parse(mut table: toml::Table) -> Result<Self, String> {
+        let kinds = || INNER.iter().map(|e| e.name).collect::<Vec<_>>().join(", ");
+        let kind = match table.remove("kind") {
+            Some(toml::Value::String(kind)) => kind,
+            Some(other) => return Err(format!("kind: expected a name, found {other}; one of {}", kinds())),
+            None => return Err(format!("kind is missing; one of {}", kinds())),
+        };
+        let named = |e: &&Entry| e.name == kind.replace('-', "_");
+        let entry = INNER.iter().find(named).ok_or_else(|| format!("there is no `{kind}`; one of {}", kinds()))?;
+        let dim = match table.remove("dim") {
+            None => None,
+            Some(v) => match v.as_integer().and_then(|d| usize::try_from(d).ok()) {
+                Some(d) => Some(d),
+                None => return Err(format!("dim: expected an integer, found {v}")),
+            },
+        };
+        let keys = (entry.keys)();
+        let unknown: Vec<&str> = table.keys().map(String::as_str).filter(|k| !keys.contains(k)).collect();
+        if !unknown.is_empty() {
+            let unknown = unknown.join(", ");
+            return Err(format!("{unknown}: {} has no such key; there are dim, {}", entry.name, keys.join(", ")));
+        }
+        let inner = (entry.parse)(table).map_err(|e| {
+            // The error shows the key it is about on a line of its own.
+            let text = e.to_string();
+            let key = text.lines().find_map(|l| l.strip_prefix("in `")?.strip_suffix('`'));
+            key.map_or_else(|| e.message().to_owned(), |k| format!("{k}: {}", e.message()))
+        })?;
+        Ok(Self { entry, dim, inner })
+    }
+
+    fn table(&self) -> toml::Table {
+        let mut t = toml::Table::new();
+        t.insert("kind".into(), self.entry.name.into());
+        t.extend(self.inner.arguments());
+        t
+    }
+}
+
+impl<'de> Deserialize<'de> for Plugged {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::parse(toml::Table::deserialize(d)?).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Plugged {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.table().serialize(s)
+    }
+}
+
+/// The default of `heads`.
+fn heads() -> usize {
+    8
+}
+
+/// The width of one head where it may be left out, as in the routing and Sinkhorn transformers: the model's width shared.
+fn head_width(given: Option<usize>, dim: usize, heads: usize) -> usize {
+    given.unwrap_or(dim / heads)
+}
+
+/// Whether the model's width can be shared among the heads.
+fn shared_width(given: Option<usize>, dim: usize, heads: usize) -> Option<String> {
+    let uneven = given.is_none() && !dim.is_multiple_of(heads);
+    uneven.then(|| format!("heads: dim {dim} does not divide by {heads}; give dim_head or a divisor of {dim}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::template::{Model, Source};
+    use crate::variants::{Declare, declare};
+
+    const SHELL: &str = "variant = 'efficient'\nimage_size = 28\npatch_size = 4\nnum_classes = 7\ndim = 16\n";
+
+    fn model(inner: &str) -> Result<Model, String> {
+        let text = format!("{SHELL}[inner]\n{inner}");
+        Model::resolve(&Source::Text("m.toml", &text), &[]).map_err(|e| e.to_string())
+    }
+
+    fn fail(inner: &str) -> String {
+        model(inner).expect_err("it is wrong")
+    }
+
+    #[test]
+    fn the_table_can_be_written_and_read_again() {
+        let m = model("kind = 'x-encoder'\ndepth = 2").expect("a model").to_table();
+        assert_eq!(m["inner"]["kind"].as_str(), Some("x_encoder"));
+        assert_eq!(m["inner"]["attn_dim_head"].as_integer(), Some(64));
+        assert!(m["inner"].get("dim").is_none());
+        let again = Model::resolve(&Source::Text("again", &m.to_string()), &[]).expect("a model");
+        assert_eq!(again.to_table(), m);
+    }
+
+    #[test]
+    fn mistakes_name_what_is_valid() {
+        assert!(fail("depth = 2").contains("inner: kind is missing; one of nystrom, x_encoder, routing, sinkhorn"));
+        assert!(fail("kind = 'linear'\ndepth = 2").contains("there is no `linear`"));
+        let e = fail("kind = 'nystrom'\ndepth = 2\nwindow_size = 4");
+        assert!(e.contains("window_size: nystrom has no such key") && e.contains("num_landmarks"), "{e}");
+        let e = fail("kind = 'nystrom'\ndepth = 2\nheads = 'two'");
+        assert!(e.contains("inner") && e.contains("heads:"), "{e}");
+        assert!(fail("kind = 'nystrom'").contains("depth"));
+        assert!(fail("kind = 'nystrom'\ndepth = 0").contains("inner.depth: 0 is out of range"));
+        assert!(
+            fail("kind = 'nystrom'\ndepth = 2\ndim = 32").contains("inner.dim: 32 differs from the model's dim 16")
+        );
+        assert!(fail("kind = 'nystrom'\ndepth = 2\ndim = 'x'").contains("dim: expected an integer"));
+    }
+
+    #[test]
+    fn presets_have_the_original_numbers_of_parameters() {
+        let count = |preset: &str, release: &str| {
+            let set = [("release".to_owned(), release.into())];
+            let m = Model::resolve(&Source::Preset("efficient", preset), &set).expect("a model");
+            let g = declare("efficient", &*m.variant, m.release, &Declare::default()).expect("a graph");
+            let trained = g.params().filter(|p| p.trainable);
+            trained.map(|p| g.ty(p.value).shape.elements().size().expect("known sizes")).sum::<usize>()
+        };
+        assert_eq!((count("readme", "0.16"), count("readme", "1")), (41_998_920, 42_006_088));
+        assert_eq!((count("x_encoder", "0.16"), count("x_encoder", "1")), (51_426_792, 51_411_432));
+        assert_eq!((count("routing", "0.16"), count("sinkhorn", "0.16")), (7_309_800, 8_415_208));
+    }
+
+    #[test]
+    fn only_maps_from_token_to_token_are_observed() {
+        for (preset, layers) in [("tiny", 0), ("tiny-x_encoder", 2), ("tiny-routing", 0), ("tiny-sinkhorn", 0)] {
+            let m = Model::resolve(&Source::Preset("efficient", preset), &[]).expect("a model");
+            let options = Declare { taps: vec!["attentions".into()], ..Declare::default() };
+            let g = declare("efficient", &*m.variant, m.release, &options);
+            let shape = g.map(|g| g.ty(g.outputs()[1].value).shape.to_string());
+            match layers {
+                0 => assert!(shape.expect_err("there are none").to_string().contains("no `attentions`"), "{preset}"),
+                n => assert_eq!(shape.expect("a graph"), format!("[batch, {n}, 3, 17, 17]")),
+            }
+        }
+    }
+
+    #[test]
+    fn relations_are_checked() {
+        let e = fail("kind = 'sinkhorn'\ndepth = 1\nbucket_size = 12\nn_top_buckets = 9\nheads = 3");
+        assert!(e.contains("bucket_size") && e.contains("10, 25"), "{e}");
+        assert!(e.contains("non_permutative") && e.contains("heads: dim 16"), "{e}");
+        let e = fail("kind = 'sinkhorn'\ndepth = 1\nbucket_size = 10\nn_top_buckets = 6\nnon_permutative = true");
+        assert!(e.contains("inner.n_top_buckets") && e.contains("1 to 5"), "{e}");
+        let e = fail("kind = 'routing'\ndepth = 1\nmax_seq_len = 50\nwindow_size = 12\nheads = 5");
+        assert!(e.contains("inner.max_seq_len") && e.contains("48 or 60") && e.contains("heads"), "{e}");
+        let e = fail("kind = 'nystrom'\ndepth = 1\nattn_values_residual_conv_kernel = 4");
+        assert!(e.contains("attn_values_residual_conv_kernel") && e.contains("odd"), "{e}");
+    }
+}

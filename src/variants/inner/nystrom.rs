@@ -1,0 +1,132 @@
+//! Nyströmformer (Xiong et al. 2021, arXiv 2102.03902), as in nystrom-attention 0.0.11 to 0.0.14.
+//!
+//! Attention through landmark tokens: its three factors are tokens × landmarks, landmarks × landmarks
+//! and landmarks × tokens, so there is no map from token to token to observe.
+//!
+//! **Images of one batch influence each other**: the iteration for the pseudo-inverse starts from a
+//! matrix divided by a maximum over the whole batch and all heads. The iteration has not converged
+//! when it stops, so the output for an image depends, slightly, on the images beside it.
+
+use super::{Inner, heads};
+use crate::build::{Scope, T};
+use crate::ir::{Init, Tensor};
+use crate::nn::{Release, gelu, layer_norm, linear, linear_no_bias, merge_heads, split_heads};
+use crate::ops::Conv;
+use crate::variants::{arguments, dim_head};
+use serde::{Deserialize, Serialize};
+
+/// Arguments of `nystrom_attention.Nystromformer`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nystrom {
+    /// Blocks.
+    pub depth: usize,
+    /// Width of one head, whatever `dim / heads` is.
+    #[serde(default = "dim_head")]
+    pub dim_head: usize,
+    /// Attention heads.
+    #[serde(default = "heads")]
+    pub heads: usize,
+    /// Landmark tokens.
+    #[serde(default = "landmarks")]
+    pub num_landmarks: usize,
+    /// Steps of the iteration for the pseudo-inverse.
+    #[serde(default = "iterations")]
+    pub pinv_iterations: usize,
+    /// Whether a convolution of the values along the tokens is added.
+    #[serde(default = "residual")]
+    pub attn_values_residual: bool,
+    /// Its length; odd.
+    #[serde(default = "kernel")]
+    pub attn_values_residual_conv_kernel: usize,
+    /// Dropout after the output projection.
+    #[serde(default)]
+    pub attn_dropout: f64,
+    /// Dropout inside the feed-forward layers.
+    #[serde(default)]
+    pub ff_dropout: f64,
+}
+
+fn landmarks() -> usize {
+    256
+}
+fn iterations() -> usize {
+    6
+}
+fn residual() -> bool {
+    true
+}
+fn kernel() -> usize {
+    33
+}
+
+impl Inner for Nystrom {
+    fn check(&self, _: Release, _: usize, _: usize) -> Vec<String> {
+        let k = self.attn_values_residual_conv_kernel;
+        let even = self.attn_values_residual && k.is_multiple_of(2);
+        let reason = || format!("attn_values_residual_conv_kernel: {k} is even; odd kernels keep the number of tokens");
+        even.then(reason).into_iter().collect()
+    }
+
+    /// Keys `layers.i.{0,1}`, the same in every release of the package; no norm at the end.
+    fn forward<'g>(&self, _: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
+        let dim = x.size(-1);
+        for i in 0..self.depth {
+            let layer = s.at("layers").at(i);
+            x = self.attention(layer.at(0), x) + x;
+            let (norm, net) = (layer.at("1.norm"), layer.at("1.fn.net"));
+            let h = gelu(linear(net.at(0), layer_norm(norm, x), 4 * dim));
+            x = linear(net.at(3), net.dropout(h, self.ff_dropout), dim) + x;
+        }
+        x
+    }
+
+    fn arguments(&self) -> toml::Table {
+        arguments(self)
+    }
+}
+
+impl Nystrom {
+    /// Keys `norm`, `fn.{to_qkv,to_out.0,res_conv}`.
+    fn attention<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        let (dim, n, m) = (x.size(-1), x.size(1), self.num_landmarks);
+        let x = layer_norm(s.at("norm"), x);
+        let s = s.at("fn");
+        let _in = s.enter();
+        // Missing tokens are zero rows in front; as keys they take part with logit 0.
+        let x = x.pad(1, n.next_multiple_of(m) - n, 0);
+        let qkv = linear_no_bias(s.at("to_qkv"), x, 3 * self.heads * self.dim_head);
+        let [q, k, v] = qkv.chunk(-1).map(|t| split_heads(t, self.heads));
+        let q = q * (self.dim_head as f64).powf(-0.5);
+        let landmarks = |t: T<'g>| t.rearrange("b h (m l) e -> b h m l e", &[("m", m.into())]).mean(&[3]);
+        let (ql, kl) = (landmarks(q), landmarks(k));
+        let [a1, a2, a3] = [q.matmul(kl.t()), ql.matmul(kl.t()), ql.matmul(k.t())].map(|dots| dots.softmax(-1));
+        let mut out = a1.matmul(pseudo_inverse(a2, self.pinv_iterations)).matmul(a3.matmul(v));
+        if self.attn_values_residual {
+            let kernel = self.attn_values_residual_conv_kernel;
+            let weight = s.at("res_conv").param("weight", [self.heads, 1, kernel, 1], Init::fan_in(kernel));
+            let pad = kernel / 2;
+            let along = Conv { strides: [1, 1], pads: [pad, 0, pad, 0], dilations: [1, 1], groups: self.heads };
+            out = out + v.conv(along, weight, None);
+        }
+        let out = linear(s.at("to_out.0"), merge_heads(out), dim);
+        s.dropout(out, self.attn_dropout).narrow(1, x.size(1) - n, n)
+    }
+}
+
+/// Moore–Penrose inverse of `[b, h, m, m]` row-stochastic matrices by the iteration of the paper (section 3.2.3).
+fn pseudo_inverse(a: T<'_>, iterations: usize) -> T<'_> {
+    // One maximum for the whole batch and all heads, not one for each matrix: this couples the images of a batch.
+    let [rows, columns] = [-1, -2].map(|along| a.sum_keep(&[along]).max_keep(&[0, 1, 2, 3]));
+    let mut z = a.t() / (rows * columns);
+    let m = a.size(-1);
+    let mut identity = vec![0.0f32; m * m];
+    identity.iter_mut().step_by(m + 1).for_each(|x| *x = 1.0);
+    let identity = a.builder().constant(Tensor::new(&[m, m], identity)).cast(a.dtype());
+    for _ in 0..iterations {
+        let az = a.matmul(z);
+        let inner = identity * 15.0 - az.matmul(identity * 7.0 - az);
+        z = (z * 0.25).matmul(identity * 13.0 - az.matmul(inner));
+    }
+    z
+}

@@ -1,0 +1,100 @@
+//! Parameters of the original README configurations: names, shapes and their number.
+
+use crate::support::reference::model_file;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use vit_onnx::nn::Release;
+use vit_onnx::template::{Model, Source};
+use vit_onnx::variants::{self, Declare};
+
+type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// A manifest of `golden/manifests`.
+struct Manifest {
+    file: String,
+    release: Release,
+    json: Value,
+}
+
+fn manifests() -> Vec<Manifest> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/manifests");
+    let mut out = Vec::new();
+    for (set, release) in [("seed", Release::V0_16), ("latest", Release::V1)] {
+        for e in std::fs::read_dir(root.join(set)).expect("the set is there") {
+            let path = e.expect("an entry").path();
+            let text = std::fs::read_to_string(&path).expect("a readable manifest");
+            let file = format!("{set}/{}", path.file_name().expect("a name").to_string_lossy());
+            out.push(Manifest { file, release, json: serde_json::from_str(&text).expect("valid JSON") });
+        }
+    }
+    out.sort_by(|a, b| a.file.cmp(&b.file));
+    out
+}
+
+impl Manifest {
+    fn variant(&self) -> &str {
+        self.json["variant"].as_str().expect("a variant")
+    }
+
+    fn shapes(&self, key: &str) -> Shapes {
+        serde_json::from_value(self.json[key].clone()).expect("names and shapes")
+    }
+
+    fn model(&self) -> Model {
+        let text = model_file(self.variant(), self.release, &self.json["kwargs"]).to_string();
+        Model::resolve(&Source::Text(&self.file, &text), &[]).unwrap_or_else(|e| panic!("{e}"))
+    }
+}
+
+/// Counters of batches may be declared or not; everything else must be.
+fn counts_batches(name: &str) -> bool {
+    name.ends_with("num_batches_tracked")
+}
+
+/// Trainable parameters, then buffers.
+fn declared(m: &Model) -> [Shapes; 2] {
+    let options = Declare { input_size: m.input_size, ..Declare::default() };
+    let g = variants::declare(m.entry.name, &*m.variant, m.release, &options).unwrap_or_else(|e| panic!("{m}: {e}"));
+    [true, false].map(|trainable| {
+        let some = g.params().filter(|p| p.trainable == trainable && !counts_batches(&p.path));
+        some.map(|p| (p.path.clone(), g.ty(p.value).shape.known().expect("known sizes"))).collect()
+    })
+}
+
+fn same(file: &str, kind: &str, got: &Shapes, mut want: Shapes) {
+    want.retain(|name, _| !counts_batches(name));
+    let missing: Vec<_> = want.keys().filter(|k| !got.contains_key(*k)).collect();
+    let extra: Vec<_> = got.keys().filter(|k| !want.contains_key(*k)).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "{file}: {kind} not declared {missing:?}, not there {extra:?}");
+    for (name, shape) in &want {
+        assert_eq!(&got[name], shape, "{file}: the shape of {name}");
+    }
+}
+
+#[test]
+fn readme_models_have_the_parameters_of_the_original() {
+    let (mut seen, mut as_preset) = (BTreeSet::new(), BTreeSet::new());
+    for m in manifests() {
+        let known = variants::find(m.variant()).filter(|e| e.releases.contains(&m.release));
+        let Some(entry) = known else {
+            eprintln!("SKIPPED {}: there is no variant `{}` in release {}", m.file, m.variant(), m.release);
+            continue;
+        };
+        let model = m.model();
+        let [parameters, buffers] = declared(&model);
+        same(&m.file, "parameters", &parameters, m.shapes("parameters"));
+        same(&m.file, "buffers", &buffers, m.shapes("buffers"));
+        let total: usize = parameters.values().map(|s| s.iter().product::<usize>()).sum();
+        assert_eq!(Some(total as u64), m.json["parameter_count"].as_u64(), "{}", m.file);
+
+        let release = [("release".to_owned(), toml::Value::from(m.release.name()))];
+        let preset = Model::resolve(&Source::Preset(entry.name, "readme"), &release).expect("a preset");
+        seen.insert((entry.name, m.release));
+        if preset.to_table() == model.to_table() {
+            as_preset.insert((entry.name, m.release));
+        }
+    }
+    assert!(seen.len() >= 10, "only {} models were compared", seen.len());
+    assert_eq!(seen, as_preset, "one manifest of each variant and release is that of its preset `readme`");
+}
