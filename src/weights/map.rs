@@ -3,9 +3,10 @@
 //! The only place in the library with `unsafe`. Knows nothing of what the bytes mean.
 
 use bytes::Bytes;
-use memmap2::Mmap;
+use memmap2::MmapOptions;
 use std::fs::{File, Metadata};
 use std::io::{Error, ErrorKind, Result};
+use std::ops::Range;
 use std::path::Path;
 
 /// Maps the whole of a regular file, read-only. Slices of the result keep the map alive.
@@ -13,19 +14,31 @@ use std::path::Path;
 /// An empty file gives empty bytes. Directories, pipes and devices are refused, the error saying what stands there;
 /// it does not repeat `path`.
 pub(crate) fn map(path: &Path) -> Result<Bytes> {
+    let file = open(path)?;
+    let len = file.metadata()?.len();
+    map_range(&file, 0..len)
+}
+
+/// Opens a regular file; anything else is refused as [`map`] refuses it.
+pub(crate) fn open(path: &Path) -> Result<File> {
     // Before opening: opening a pipe waits for its writer.
     regular(&std::fs::metadata(path)?)?;
     let file = File::open(path)?;
-    let meta = file.metadata()?;
-    regular(&meta)?;
-    if meta.len() == 0 {
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Maps a part of a file: what was read of it stays resident only as long as the result lives.
+pub(crate) fn map_range(file: &File, range: Range<u64>) -> Result<Bytes> {
+    let len = usize::try_from(range.end.saturating_sub(range.start)).map_err(Error::other)?;
+    if len == 0 {
         return Ok(Bytes::new());
     }
     // SAFETY: the map is private to this process and read-only. What remains is the hazard of every memory map: another
     // process may change or cut the file while it is mapped. This tool replaces files only by renaming new ones over
     // them, which leaves mapped ones whole; bytes are only ever read as numbers, never relied on as valid references.
     #[expect(unsafe_code, reason = "a memory map cannot be had otherwise")]
-    let mapped = unsafe { Mmap::map(&file)? };
+    let mapped = unsafe { MmapOptions::new().offset(range.start).len(len).map(file)? };
     Ok(Bytes::from_owner(mapped))
 }
 
