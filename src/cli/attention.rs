@@ -101,7 +101,7 @@ pub(super) fn paths(heat: &Path, photos: &[PathBuf]) -> Vec<PathBuf> {
         let name = part(photo.file_stem());
         let numbered = |i: usize| if i == 0 { String::new() } else { format!("-{}", i + 1) };
         let path = |i| heat.with_file_name(format!("{stem}-{name}{}{dot}{extension}", numbered(i)));
-        let free = (0..).map(path).find(|p| !out.contains(p)).expect("numbers do not end");
+        let free = (0..=photos.len()).map(path).find(|p| !out.contains(p)).expect("more names than photographs");
         out.push(free);
     }
     out

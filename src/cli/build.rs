@@ -3,6 +3,7 @@
 use super::args::{Build, ExternalData, ModelArgs, WeightArgs};
 use super::{Exit, Failure, Outcome, files, output};
 use crate::compile::{CompileError, Compiled, Options, compile_with, metadata};
+use crate::lower::LowerError;
 use crate::onnx::{External, WriteError};
 use crate::ops::{Graph, Program};
 use crate::passes::{self, Pass, PassError};
@@ -64,7 +65,7 @@ pub(super) fn run(a: &Build) -> Outcome {
         options.opset.unwrap_or(options.target.default_opset()),
         options.target,
         built.as_secs_f64() * 1e3,
-        (start.elapsed() - built).as_secs_f64(),
+        start.elapsed().saturating_sub(built).as_secs_f64(),
         output::bytes(total),
     ));
     output::say(format_args!("wrote {}{beside}", out.display()));
@@ -174,8 +175,7 @@ pub(super) fn read_labels(path: &Path) -> Result<String, Failure> {
 fn failure(e: CompileError) -> Failure {
     let exit = match &e {
         CompileError::Build(_) => Exit::BadFile,
-        CompileError::Pass(PassError::Unknown(..)) => Exit::Usage,
-        CompileError::Lower(crate::lower::LowerError::Opset(_)) => Exit::Usage,
+        CompileError::Pass(PassError::Unknown(..)) | CompileError::Lower(LowerError::Opset(_)) => Exit::Usage,
         CompileError::Pass(_) | CompileError::Lower(_) => Exit::Internal,
     };
     Failure::new(exit, e)

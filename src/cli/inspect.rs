@@ -22,9 +22,9 @@ pub(super) fn run(a: &Inspect) -> Outcome {
     }
     let summary = Summary::new(&model, raised.as_ref());
     if a.json {
-        output::json(&summary.json(&a.file))?
+        output::json(&summary.json(&a.file))?;
     } else {
-        output::print(summary.text(&a.file))?
+        output::print(summary.text(&a.file))?;
     }
     Ok(Exit::Fine)
 }

@@ -14,7 +14,7 @@ pub(in crate::cli) struct EngineArgs {
     /// Execution providers in order of preference: cpu, cuda, tensorrt. One that is not available is an error.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(in crate::cli) provider: Vec<Provider>,
-    /// The ONNX Runtime library, or the folder it is in; ORT_DYLIB_PATH otherwise, or what is found on this machine.
+    /// The ONNX Runtime library, or the folder it is in; `ORT_DYLIB_PATH` otherwise, or what is found on this machine.
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) ort_lib: Option<PathBuf>,
     /// Threads used inside one operator; the engine's choice unless given.
