@@ -282,7 +282,8 @@ impl<'g> T<'g> {
         perm.swap(rank - 1, rank - 2);
         self.transpose(&perm)
     }
-    /// 2-D convolution (cross-correlation) of NCHW `self`; see [`Conv`]. `bias` of shape `[out]`.
+    /// 2-D convolution (cross-correlation) of NCHW `self`; see [`Conv`]. `bias` of shape `[out]` is spelled as an
+    /// addition, so `op` is without one.
     #[track_caller]
     pub fn conv(self, op: Conv, weight: T<'g>, bias: Option<T<'g>>) -> T<'g> {
         let y = self.b.apply(op, &[self, weight]);

@@ -42,16 +42,25 @@ pub fn scaled_dot_product<'g>(s: Scope<'g>, r: Release, q: T<'g>, k: T<'g>, v: T
 /// `to_qkv.weight` `[3·heads·dim_head, d]`, `to_out.0`.
 #[track_caller]
 pub fn attention<'g>(s: Scope<'g>, r: Release, x: T<'g>, c: Attention) -> T<'g> {
-    let dim = x.size(-1);
-    let inner = c.heads * c.dim_head;
+    if c.heads == 1 && c.dim_head == x.size(-1) { merged_heads(s, r, x, c) } else { attention_to_out(s, r, x, c) }
+}
+
+/// [`attention`] that always has its output projection.
+#[track_caller]
+pub fn attention_to_out<'g>(s: Scope<'g>, r: Release, x: T<'g>, c: Attention) -> T<'g> {
+    let out = merged_heads(s, r, x, c);
+    let s = r.body(s);
+    let _in = s.enter();
+    s.dropout(linear(s.at("to_out.0"), out, x.size(-1)), c.dropout)
+}
+
+/// Norm, packed q/k/v and attention: `[b, n, d] → [b, n, heads·dim_head]`.
+#[track_caller]
+fn merged_heads<'g>(s: Scope<'g>, r: Release, x: T<'g>, c: Attention) -> T<'g> {
     let x = layer_norm(s.at("norm"), x);
     let s = r.body(s);
     let _in = s.enter();
-    let qkv = linear_no_bias(s.at("to_qkv"), x, 3 * inner);
+    let qkv = linear_no_bias(s.at("to_qkv"), x, 3 * c.heads * c.dim_head);
     let [q, k, v] = qkv.chunk(-1).map(|t| split_heads(t, c.heads));
-    let out = merge_heads(scaled_dot_product(s, r, q, k, v, c.dropout));
-    if c.heads == 1 && c.dim_head == dim {
-        return out;
-    }
-    s.dropout(linear(s.at("to_out.0"), out, dim), c.dropout)
+    merge_heads(scaled_dot_product(s, r, q, k, v, c.dropout))
 }

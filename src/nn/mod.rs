@@ -7,22 +7,26 @@
 mod attention;
 mod chunked_feed_forward;
 mod context;
+mod conv;
 mod embedding;
 mod feed_forward;
 mod linear;
 mod norm;
 mod patch;
+mod rotary;
 mod transformer;
 mod unfold;
 
-pub use attention::{Attention, attention, merge_heads, scaled_dot_product, split_heads};
+pub use attention::{Attention, attention, attention_to_out, merge_heads, scaled_dot_product, split_heads};
 pub use chunked_feed_forward::chunked_feed_forward;
 pub use context::context_qkv;
+pub use conv::{conv2d, conv2d_no_bias, depthwise, depthwise_no_bias, map_to_tokens, pointwise, pointwise_no_bias};
 pub use embedding::class_and_positions;
 pub use feed_forward::{feed_forward, gelu};
 pub use linear::{linear, linear_no_bias};
-pub use norm::{layer_norm, unit_offset_norm};
+pub use norm::{batch_norm2d, channel_norm, layer_norm, unit_offset_norm};
 pub use patch::{patch_embedding, patches, prepend_class_token};
+pub use rotary::{axial_angles, linspace, rotate};
 pub use transformer::{Transformer, transformer};
 pub use unfold::unfold;
 

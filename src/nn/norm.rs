@@ -1,8 +1,9 @@
 //! Normalisation.
 
+use super::Release;
 use crate::build::{Scope, T};
-use crate::ir::Init;
-use crate::ops::composite;
+use crate::ir::{DType, Init, Shape};
+use crate::ops::{BatchNormalization, composite};
 
 /// PyTorch's default epsilon of `LayerNorm` and `BatchNorm`.
 pub(super) const EPS: f64 = 1e-5;
@@ -22,4 +23,37 @@ pub fn unit_offset_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
     let _in = s.enter();
     let gamma = s.param("gamma", [x.size(-1)], Init::ZEROS);
     composite::layer_norm(x, gamma + 1.0, gamma.zeros_like(), x.scalar(EPS))
+}
+
+/// `torch.nn.BatchNorm2d` of `[b, c, H, W]`, eps 1e-5, momentum 0.1, undecided between inference and training;
+/// `gain` is how the weight starts. Keys `weight`, `bias`, `running_mean`, `running_var` `[c]`, and
+/// `num_batches_tracked`, a count that only training reads.
+#[track_caller]
+pub fn batch_norm2d<'g>(s: Scope<'g>, x: T<'g>, gain: Init) -> T<'g> {
+    let _in = s.enter();
+    let c = x.size(1);
+    let (w, b) = (s.param("weight", [c], gain), s.param("bias", [c], Init::ZEROS));
+    let mean = s.buffer("running_mean", DType::F32, [c], Init::ZEROS);
+    let var = s.buffer("running_var", DType::F32, [c], Init::ONES);
+    s.buffer("num_batches_tracked", DType::I64, Shape::default(), Init::ZEROS);
+    let op = BatchNormalization { epsilon: EPS.into(), momentum: 0.1.into(), training: false };
+    x.builder().apply(op, &[x, w, b, mean, var])
+}
+
+/// Layer norm over the channels of `[b, c, H, W]`. Keys: 0.16 `weight`, `bias` `[c]`; 1 `g`, `b` `[1, c, 1, 1]`.
+#[track_caller]
+pub fn channel_norm<'g>(s: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
+    let _in = s.enter();
+    let c = x.size(1);
+    let (gain, bias) = match r {
+        Release::V0_16 => (s.param("weight", [c], Init::ONES), s.param("bias", [c], Init::ZEROS)),
+        Release::V1 => {
+            let lined_up = |t: T<'g>| t.reshape([c]);
+            let shape = [1, c, 1, 1];
+            (lined_up(s.param("g", shape, Init::ONES)), lined_up(s.param("b", shape, Init::ZEROS)))
+        }
+    };
+    // Channels last: the form that the runtime's layer norm takes.
+    let y = composite::layer_norm(x.rearrange("b c h w -> b h w c", &[]), gain, bias, x.scalar(EPS));
+    y.rearrange("b h w c -> b c h w", &[])
 }

@@ -7,7 +7,7 @@
 
 use super::{Ctx, Pass, fold};
 use crate::build::{BuildErrors, Builder, T};
-use crate::ir::{Dim, Side, ValueId};
+use crate::ir::{Side, ValueId};
 use crate::ops::{Binary, BinaryKind, Graph, Node, Op, Program};
 use crate::rewrite::{Replay, replay};
 
@@ -74,8 +74,8 @@ impl Facts<'_> {
     /// `v·s` with the factor inside the weights of the map that computes `v`.
     fn scaled<'g>(&self, r: &Replay<'g, '_>, v: ValueId, s: ValueId) -> Option<T<'g>> {
         let n = self.g.node(self.g.producer(v)?);
-        let [x, w] = n.inputs[..] else { return None };
-        if self.uses[v] != 1 || self.at_run[w] {
+        let [x, w, ref bias @ ..] = n.inputs[..] else { return None };
+        if self.uses[v] != 1 || self.at_run[w] || bias.iter().any(|&c| self.at_run[c]) {
             return None;
         }
         let along = |axis: usize| {
@@ -87,8 +87,11 @@ impl Facts<'_> {
         match &n.op {
             Op::Conv(conv) => {
                 let channels = along(2)?;
-                let to: Vec<Dim> = vec![channels, 1.into(), 1.into(), 1.into()];
-                Some(r.b.apply(conv.clone(), &[r.get(x), r.get(w) * r.get(s).reshape(to)]))
+                let along_weight = r.get(s).reshape([channels.clone(), 1.into(), 1.into(), 1.into()]);
+                let mut operands = vec![r.get(x), r.get(w) * along_weight];
+                // A bias is there when fusion ran before: conv(x, W, c)·s = conv(x, W·s, c·s).
+                operands.extend(bias.iter().map(|&c| r.get(c) * r.get(s).reshape([channels.clone()])));
+                Some(r.b.apply(conv.clone(), &operands))
             }
             Op::MatMul(_) if self.g.ty(w).rank() == 2 => {
                 let columns = along(0)?;

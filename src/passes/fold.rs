@@ -144,6 +144,10 @@ impl WeightWriter {
         } else {
             let n = g.node(g.producer(v).expect("inputs are never folded")).clone();
             let x: Vec<ValueId> = n.inputs.iter().map(|&v| self.import(g, v)).collect();
+            if let Some(w) = self.reshaped_back(&n.op, &x) {
+                self.done.insert(v, w);
+                return w;
+            }
             let scope = g.scope_path(n.origin.scope);
             let b = &self.b;
             let y = b.with_origin(scope, n.origin.at, n.origin.rule, || {
@@ -158,9 +162,24 @@ impl WeightWriter {
         w
     }
 
+    /// What a reshape of a reshape gives back, when that is what went in: a bias lined up with an axis and then
+    /// attached to the op before it is the stored parameter again.
+    fn reshaped_back(&self, op: &Op, x: &[ValueId]) -> Option<ValueId> {
+        let (Op::Reshape(outer), [x]) = (op, x) else { return None };
+        self.b.read(|w| {
+            let inner = w.node(w.producer(*x)?);
+            let source = *inner.inputs.first()?;
+            (matches!(inner.op, Op::Reshape(_)) && w.ty(source).shape.0 == outer.to).then_some(source)
+        })
+    }
+
     /// A run parameter that stands for the value `v`.
     fn export<'g>(&mut self, g: &Graph, v: ValueId, run: &'g Builder) -> T<'g> {
         let w = self.import(g, v);
+        let stored = self.b.read(|wg| wg.as_param(w).map(|p| (p.path.clone(), p.init.clone(), p.trainable)));
+        if let Some((path, init, trainable)) = stored {
+            return run.param(&path, g.ty(v).clone(), init, trainable);
+        }
         let name = self.name(g, v);
         self.exports.push((name.clone(), w));
         run.param(&name, g.ty(v).clone(), Init::ZEROS, false)

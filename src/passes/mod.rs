@@ -139,6 +139,8 @@ pub const INFERENCE: &[Pass] = &[
     fold::PASS,
     cse::PASS,
     batch_norm::PASS,
+    // After batch norm, whose shift it takes too.
+    fuse::CONV_BIAS,
     // Before attention and gelu: it removes the reductions their matchers would wade through.
     fuse::LAYER_NORM,
     fuse::GELU,

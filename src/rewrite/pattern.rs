@@ -31,9 +31,10 @@ pub struct NodePat {
 }
 
 /// What op a pattern node wants. Axis-dependent ops are said relative to the rank.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 enum Wants {
     Op(Op),
+    Any(&'static str, fn(&Op) -> bool),
     SwapLastTwo,
     SoftmaxLast,
     MeanLast,
@@ -43,6 +44,7 @@ impl Wants {
     fn name(&self) -> &'static str {
         match self {
             Self::Op(op) => op.mnemonic(),
+            Self::Any(name, _) => name,
             Self::SwapLastTwo => "a transpose of the last two axes",
             Self::SoftmaxLast => "a softmax over the last axis",
             Self::MeanLast => "a mean over the last axis",
@@ -52,6 +54,7 @@ impl Wants {
     fn accepts(&self, op: &Op, rank: usize) -> bool {
         match (self, op) {
             (Self::Op(want), op) => want == op,
+            (Self::Any(_, fits), op) => fits(op),
             (Self::SwapLastTwo, Op::Transpose(t)) => {
                 rank >= 2
                     && t.perm[..rank - 2].iter().enumerate().all(|(i, &p)| i == p)
@@ -82,6 +85,10 @@ impl Vars {
     /// This op, of these arguments.
     pub fn op(self, op: impl Into<Op>, args: Vec<Pat>) -> Pat {
         node(Wants::Op(op.into()), args)
+    }
+    /// Any op that `fits`, of these arguments, whatever its attributes; `name` says in words what is wanted.
+    pub fn any_op(self, name: &'static str, fits: fn(&Op) -> bool, args: Vec<Pat>) -> Pat {
+        node(Wants::Any(name, fits), args)
     }
 }
 
@@ -165,6 +172,10 @@ impl Match<'_> {
     /// The number a scalar variable is bound to.
     pub fn number(&self, name: &str) -> f64 {
         self.numbers[name]
+    }
+    /// The op of the first node that `read` knows: attributes of a node that the pattern left open.
+    pub fn op<R>(&self, read: impl Fn(&Op) -> Option<R>) -> Option<R> {
+        self.nodes.iter().find_map(|&n| read(&self.graph.node(n).op))
     }
     /// All bound values.
     pub fn bound(&self) -> impl Iterator<Item = (&'static str, ValueId)> + '_ {

@@ -6,10 +6,14 @@
 
 mod cait;
 mod cross_vit;
+mod cvt;
 mod deepvit;
 mod efficient;
 pub mod inner;
+mod levit;
+mod local_vit;
 mod pit;
+mod rvt;
 mod t2t;
 mod vit;
 
@@ -21,9 +25,13 @@ use serde::{Deserialize, Serialize};
 
 pub use cait::CaiT;
 pub use cross_vit::CrossViT;
+pub use cvt::CvT;
 pub use deepvit::DeepViT;
 pub use efficient::Efficient;
+pub use levit::LeViT;
+pub use local_vit::LocalViT;
 pub use pit::PiT;
+pub use rvt::RvT;
 pub use t2t::T2T;
 pub use vit::ViT;
 
@@ -58,13 +66,17 @@ pub enum PerStage {
 }
 
 impl PerStage {
+    /// The number of one stage; after the end of a list, its last entry.
+    pub fn at(&self, stage: usize) -> usize {
+        match self {
+            Self::Same(n) => *n,
+            Self::Each(list) => list.get(stage).or(list.last()).copied().unwrap_or(1),
+        }
+    }
+
     /// One number for each of `stages`; a list that is too short goes on with its last entry.
     pub fn of(&self, stages: usize) -> Vec<usize> {
-        let given = match self {
-            Self::Same(n) => std::slice::from_ref(n),
-            Self::Each(list) => list,
-        };
-        (0..stages).filter_map(|i| given.get(i).or(given.last())).copied().collect()
+        (0..stages).map(|i| self.at(i)).collect()
     }
 }
 
@@ -165,6 +177,10 @@ variants! {
     "t2t" => T2T, "Tokens-to-Token ViT", "2101.11986", &Release::ALL;
     "cross_vit" => CrossViT, "Cross-attention multi-scale Vision Transformer", "2103.14899", &Release::ALL;
     "pit" => PiT, "Pooling-based Vision Transformer", "2103.16302", &Release::ALL;
+    "levit" => LeViT, "LeViT", "2104.01136", &Release::ALL;
+    "cvt" => CvT, "Convolutional vision Transformer", "2103.15808", &Release::ALL;
+    "local_vit" => LocalViT, "LocalViT", "2104.05707", &Release::ALL;
+    "rvt" => RvT, "Rotary Vision Transformer", "2104.09864", &Release::ALL;
     "efficient" => Efficient, "Vision Transformer around a transformer of choice", "2102.03902", &Release::ALL;
 }
 

@@ -3,7 +3,7 @@
 use super::{Image, Outputs, PerStage, Variant};
 use crate::build::{Scope, T};
 use crate::ir::Init;
-use crate::nn::{Attention, Release, Transformer, layer_norm, linear, prepend_class_token, transformer};
+use crate::nn::{Attention, Release, Transformer, conv2d, layer_norm, linear, prepend_class_token, transformer};
 use crate::ops::Conv;
 use serde::{Deserialize, Serialize};
 
@@ -42,15 +42,6 @@ pub struct PiT {
     pub channels: usize,
 }
 
-/// A convolution with bias. Keys `weight` `[out, in/groups, kernel, kernel]`, `bias` `[out]`.
-fn conv<'g>(s: Scope<'g>, x: T<'g>, out: usize, kernel: usize, op: Conv) -> T<'g> {
-    let _in = s.enter();
-    let each = x.size(1) / op.groups;
-    let init = Init::fan_in(each * kernel * kernel);
-    let weight = s.param("weight", [out, each, kernel, kernel], init.clone());
-    x.conv(op, weight, Some(s.param("bias", [out], init)))
-}
-
 /// Halves the grid and doubles the width: `[b, 1+n, d] → [b, 1+⌈√n/2⌉², 2d]`. Keys `cls_ff`, `downsample.net.{0,1}`.
 fn pool<'g>(s: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
     let _in = s.enter();
@@ -61,8 +52,8 @@ fn pool<'g>(s: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
     let net = s.at("downsample.net");
     // Release 0.16 widens in the second convolution; 1 already in the first, two channels from each.
     let out = if r == Release::V0_16 { d } else { 2 * d };
-    let map = conv(net.at(0), map, out, 3, Conv::new().stride(2).pad(1).groups(d));
-    let map = conv(net.at(1), map, 2 * d, 1, Conv::new());
+    let map = conv2d(net.at(0), map, out, 3, Conv::new().stride(2).pad(1).groups(d));
+    let map = conv2d(net.at(1), map, 2 * d, 1, Conv::new());
     T::concat(&[cls, map.rearrange("b d h w -> b (h w) d", &[])], 1)
 }
 

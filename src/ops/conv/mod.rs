@@ -1,7 +1,7 @@
 //! Two-dimensional convolution and its gradients.
 //!
-//! As everywhere in deep learning the kernel is not flipped: this is a cross-correlation. There is
-//! no bias operand; a bias is an addition that passes may fuse. [`ConvTranspose`] is the adjoint of
+//! As everywhere in deep learning the kernel is not flipped: this is a cross-correlation. Authors
+//! spell a bias as an addition; the third operand is what passes fuse it into. [`ConvTranspose`] is the adjoint of
 //! [`Conv`] in the image, and the adjoint in the kernel is a `Conv` again, so the two are closed
 //! under differentiation. How fast either runs on a target is not decided here.
 
@@ -13,13 +13,15 @@ pub use transpose::ConvTranspose;
 use super::check::{equal, fail, float, operands, rank, same_dtype};
 use super::{EvalError, Grad, OpDef, Sample, Say, Spell, Traits, Unspellable, Vjp, op};
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use kernel::Slide;
+use ndarray::LinalgScalar;
 
 op! {
     /// `y[n, o, i, j] = Σ_{c,p,q} x[n, c, i·s₀ + p·d₀ − top, j·s₁ + q·d₁ − left] · w[o, c, p, q]` on
     /// `x: [n, in, height, width]` and `w: [out, in/groups, kh, kw]`; group `k` of the outputs sees
-    /// group `k` of the inputs, and outside of the image is zero.
+    /// group `k` of the inputs, and outside of the image is zero. A bias `[out]`, if any, is the third operand and is
+    /// added to every position of its channel.
     pub struct Conv = "conv" {
         /// Rows and columns between neighbouring outputs.
         pub strides: [usize; 2],
@@ -29,17 +31,19 @@ op! {
         pub dilations: [usize; 2],
         /// Independent convolutions side by side.
         pub groups: usize,
+        /// Whether there is a bias.
+        pub bias: bool,
     }
 }
 
 impl Default for Conv {
     fn default() -> Self {
-        Self { strides: [1; 2], pads: [0; 4], dilations: [1; 2], groups: 1 }
+        Self { strides: [1; 2], pads: [0; 4], dilations: [1; 2], groups: 1, bias: false }
     }
 }
 
 impl Conv {
-    /// Stride 1, no padding, no dilation, one group.
+    /// Stride 1, no padding, no dilation, one group, no bias.
     pub fn new() -> Self {
         Self::default()
     }
@@ -58,6 +62,10 @@ impl Conv {
     /// This many groups; as many as channels for a depthwise convolution.
     pub fn groups(self, groups: usize) -> Self {
         Self { groups, ..self }
+    }
+    /// With a third operand that is added.
+    pub fn with_bias(self) -> Self {
+        Self { bias: true, ..self }
     }
 
     /// The gradient of `w` (of height and width `size`), from the image and the cotangent of the result.
@@ -83,7 +91,7 @@ impl Conv {
             let split = x.reshape([n.clone(), groups.clone(), part.clone(), h.clone(), w.clone()]);
             split.transpose(&[2, 1, 0, 3, 4]).reshape([part, &n * groups, h, w])
         };
-        let swapped = Self { strides: self.dilations, dilations: self.strides, ..self.clone() };
+        let swapped = Self { strides: self.dilations, dilations: self.strides, bias: false, ..self.clone() };
         // Rows and columns that the stride never reached make the result larger than the kernel.
         let [kh, kw] = size;
         x.conv(swapped, g, None).narrow(2, 0, kh).narrow(3, 0, kw).transpose(&[1, 0, 2, 3])
@@ -134,7 +142,9 @@ impl Conv {
 
     /// The attributes in ONNX, and the kernel size where it is known.
     fn spell<'s, 'a>(&self, say: Say<'s, 'a>, w: &TensorType) -> Say<'s, 'a> {
-        let say = say.x(0).x(1).ints("strides", self.strides).ints("pads", self.pads).ints("dilations", self.dilations);
+        let say = say.x(0).x(1);
+        let say = if self.bias { say.x(2) } else { say };
+        let say = say.ints("strides", self.strides).ints("pads", self.pads).ints("dilations", self.dilations);
         let say = say.int("group", self.groups as i64);
         match (w.shape[2].size(), w.shape[3].size()) {
             (Some(h), Some(w)) => say.ints("kernel_shape", [h, w]),
@@ -157,9 +167,23 @@ fn images(x: &TensorType, w: &TensorType) -> Result<(), TypeError> {
     if w.shape[2..].iter().any(|d| d.is(0)) { fail(format!("the kernel {w} is empty")) } else { Ok(()) }
 }
 
+/// `y: [n, o, …]` plus `bias: [o]`.
+fn add_bias<A: Element + LinalgScalar>(y: Array<A>, bias: &Array<A>) -> Array<A> {
+    let column = bias.view().into_shape_with_order([bias.len(), 1, 1]).expect("a vector, by the type rule");
+    (y.into_owned() + column).into_shared()
+}
+
 impl OpDef for Conv {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let [x, w] = operands(x)?;
+        let [x, w] = if self.bias {
+            let [x, w, c] = operands(x)?;
+            same_dtype(x, c)?;
+            rank(c, 1)?;
+            equal(&format!("outputs of {w} and size of the bias {c}"), &w.shape[0], &c.shape[0])?;
+            [x, w]
+        } else {
+            operands(x)?
+        };
         self.check()?;
         images(x, w)?;
         let groups = Dim::from(self.groups);
@@ -196,10 +220,16 @@ impl OpDef for Conv {
             return Err(EvalError(format!("conv: a kernel of {size:?} does not fit in an image of {image:?}")));
         };
         let slides = self.slides(image, size, &[h, w]);
-        Ok(vec![match (&x[0], &x[1]) {
-            (Tensor::F32(x), Tensor::F32(w)) => Tensor::F32(kernel::correlate(x, w, &slides, self.groups)),
-            (Tensor::F64(x), Tensor::F64(w)) => Tensor::F64(kernel::correlate(x, w, &slides, self.groups)),
-            _ => return Err(EvalError("conv of other than two float tensors of one type".into())),
+        Ok(vec![match (&x[0], &x[1], x.get(2)) {
+            (Tensor::F32(x), Tensor::F32(w), None) => Tensor::F32(kernel::correlate(x, w, &slides, self.groups)),
+            (Tensor::F64(x), Tensor::F64(w), None) => Tensor::F64(kernel::correlate(x, w, &slides, self.groups)),
+            (Tensor::F32(x), Tensor::F32(w), Some(Tensor::F32(c))) => {
+                Tensor::F32(add_bias(kernel::correlate(x, w, &slides, self.groups), c))
+            }
+            (Tensor::F64(x), Tensor::F64(w), Some(Tensor::F64(c))) => {
+                Tensor::F64(add_bias(kernel::correlate(x, w, &slides, self.groups), c))
+            }
+            _ => return Err(EvalError("conv of other than float tensors of one type".into())),
         }])
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
@@ -220,7 +250,11 @@ impl OpDef for Conv {
             groups: self.groups,
         };
         let dx = x.builder().apply(back, &[g, w]);
-        Grad::To(vec![Some(dx), Some(self.weight_gradient(x, g, [w.dim(2), w.dim(3)]))])
+        let mut to = vec![Some(dx), Some(self.weight_gradient(x, g, [w.dim(2), w.dim(3)]))];
+        if self.bias {
+            to.push(Some(g.sum(&[0, 2, 3])));
+        }
+        Grad::To(to)
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         let w = s.x[1];
@@ -230,7 +264,8 @@ impl OpDef for Conv {
         Traits::ROUNDING
     }
     fn flops(&self, x: &[&TensorType], y: &[&TensorType]) -> Dim {
-        y[0].shape.elements() * x[1].shape[1..].iter().product::<Dim>() * 2
+        let products = y[0].shape.elements() * x[1].shape[1..].iter().product::<Dim>() * 2;
+        if self.bias { products + y[0].shape.elements() } else { products }
     }
     fn samples() -> Vec<Sample> {
         let c = Self::new;
@@ -247,9 +282,11 @@ impl OpDef for Conv {
             Sample::new(c().groups(2).stride(2), [&[1, 4, 3, 3], &[2, 2, 1, 1]]),
             Sample::new(c().dilation(2).pad(2), [&[1, 2, 6, 5], &[3, 2, 3, 3]]),
             Sample::new(
-                Self { strides: [2, 1], pads: [0, 1, 2, 0], dilations: [1, 2], groups: 1 },
+                Self { strides: [2, 1], pads: [0, 1, 2, 0], dilations: [1, 2], ..c() },
                 [&[2, 2, 5, 6], &[3, 2, 2, 3]],
             ),
+            Sample::new(c().with_bias(), [&[2, 3, 4, 5], &[4, 3, 1, 1], &[4]]),
+            Sample::new(c().stride(2).pad(1).groups(3).with_bias(), [&[2, 3, 6, 5], &[6, 1, 3, 3], &[6]]),
         ]
     }
 }
@@ -334,5 +371,18 @@ mod tests {
         assert!(e(Conv::new().stride(0), &[1, 3, 4, 4], &[8, 3, 1, 1]).contains("positive"));
         assert!(e(Conv::new(), &[3, 4, 4], &[8, 3, 1, 1]).contains("4 axes"));
         assert!(e(Conv::new(), &[1, 3, 4, 4], &[8, 3, 0, 1]).contains("empty"));
+        assert!(e(Conv::new().with_bias(), &[1, 3, 4, 4], &[8, 3, 1, 1]).contains("3 operands"));
+        let t = |s: &[i64]| TensorType::new(DType::F32, s);
+        let of = |c: &[i64]| Conv::new().with_bias().infer(&[&t(&[1, 3, 4, 4]), &t(&[8, 3, 1, 1]), &t(c)]);
+        assert!(of(&[7]).expect_err("refused").0.contains("size of the bias"));
+        assert!(of(&[8, 1, 1]).expect_err("refused").0.contains("1 axes"));
+    }
+
+    #[test]
+    fn a_bias_is_added_to_its_channel() {
+        let x = Tensor::new(&[1, 1, 1, 2], vec![1.0f32, 2.0]);
+        let (w, c) = (Tensor::new(&[2, 1, 1, 1], vec![3.0f32, 5.0]), Tensor::new(&[2], vec![10.0f32, 20.0]));
+        let y = Conv::new().with_bias().eval(&[x, w, c], &Bindings::new()).expect("fits");
+        assert_eq!(y[0], Tensor::new(&[1, 2, 1, 2], vec![13.0f32, 16.0, 25.0, 30.0]));
     }
 }

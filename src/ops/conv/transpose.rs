@@ -27,7 +27,7 @@ op! {
 impl ConvTranspose {
     /// The convolution that this is the adjoint of.
     fn adjoint(&self) -> Conv {
-        Conv { strides: self.strides, pads: self.pads, dilations: self.dilations, groups: self.groups }
+        Conv { strides: self.strides, pads: self.pads, dilations: self.dilations, groups: self.groups, bias: false }
     }
 
     fn size(&self, i: usize, steps: &Dim, kernel: &Dim) -> Dim {

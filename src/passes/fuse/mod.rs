@@ -2,6 +2,7 @@
 //! cannot run as one op is decomposed again by legalisation, so nothing is lost by recognising.
 
 mod attention;
+mod conv_bias;
 mod gelu;
 mod hard_swish;
 mod layer_norm;
@@ -11,6 +12,9 @@ use crate::build::BuildErrors;
 use crate::ops::Program;
 use crate::rewrite::Rule;
 
+/// Attaches biases to convolutions.
+pub const CONV_BIAS: Pass =
+    Pass { name: "fuse-conv-bias", doc: conv_bias::RULE.doc, run: |p, ctx| fuse(p, ctx, &[conv_bias::RULE]) };
 /// Recognises LayerNormalization.
 pub const LAYER_NORM: Pass =
     Pass { name: "fuse-layer-norm", doc: layer_norm::RULE.doc, run: |p, ctx| fuse(p, ctx, &[layer_norm::RULE]) };
@@ -28,7 +32,7 @@ pub const ATTENTION: Pass = Pass {
 
 /// Every fusion rule.
 pub fn rules() -> Vec<Rule> {
-    let mut all = vec![layer_norm::RULE, gelu::RULE, hard_swish::RULE];
+    let mut all = vec![conv_bias::RULE, layer_norm::RULE, gelu::RULE, hard_swish::RULE];
     all.extend(attention::RULES);
     all
 }

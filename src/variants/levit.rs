@@ -1,0 +1,212 @@
+//! LeViT: a vision transformer in convnet's clothing (Graham et al. 2021, arXiv 2104.01136).
+//!
+//! Convolutions shrink the image sixteenfold; stages of attention on the map follow, each half the side of the
+//! one before. Every attention adds a learned number for each pair of offsets. No pre-norm: batch norms follow
+//! the projections.
+
+use super::{Image, Outputs, PerStage, Variant};
+use crate::build::{Scope, T};
+use crate::ir::{Init, Tensor};
+use crate::nn::{
+    Release, batch_norm2d, conv2d, conv2d_no_bias, gelu, linear, map_to_tokens, merge_heads, pointwise, split_heads,
+};
+use crate::ops::{Conv, composite};
+use serde::{Deserialize, Serialize};
+
+/// Arguments of `vit_pytorch.levit.LeViT`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeViT {
+    /// Side of the images, a multiple of 16.
+    pub image_size: usize,
+    /// Classes.
+    pub num_classes: usize,
+    /// Channels of the stages.
+    pub dim: PerStage,
+    /// Blocks of the stages.
+    pub depth: PerStage,
+    /// Heads of the stages.
+    pub heads: PerStage,
+    /// Hidden width of the feed-forward layers of a stage, in multiples of its channels.
+    pub mlp_mult: usize,
+    /// Stages.
+    #[serde(default = "stages")]
+    pub stages: usize,
+    /// Width of a head's queries and keys.
+    #[serde(default = "dim_key")]
+    pub dim_key: usize,
+    /// Width of a head's values.
+    #[serde(default = "dim_value")]
+    pub dim_value: usize,
+    /// Dropout in the stages.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Classes of a second head, for distillation; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_distill_classes: Option<usize>,
+}
+
+fn stages() -> usize {
+    3
+}
+fn dim_key() -> usize {
+    32
+}
+fn dim_value() -> usize {
+    64
+}
+
+/// An attention layer and the feed-forward layer after it.
+#[derive(Clone, Copy)]
+struct Block {
+    heads: usize,
+    out: usize,
+    mlp_mult: usize,
+    /// Queries at every second row and column, and no residual around the attention.
+    shrink: bool,
+    dropout: f64,
+}
+
+impl Variant for LeViT {
+    fn image(&self) -> Image {
+        Image { channels: 3, size: Some([self.image_size; 2]) }
+    }
+
+    fn check(&self, _: Release) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if !self.image_size.is_multiple_of(16) {
+            let (below, above) = (self.image_size / 16 * 16, self.image_size.div_ceil(16) * 16);
+            let near = if below > 0 { format!("{below} or {above}") } else { above.to_string() };
+            wrong.push(format!("image_size: {} is not a multiple of 16; {near} would be", self.image_size));
+        }
+        for (key, list) in [("dim", &self.dim), ("depth", &self.depth), ("heads", &self.heads)] {
+            if let PerStage::Each(list) = list
+                && !(1..=self.stages).contains(&list.len())
+            {
+                let (n, stages) = (list.len(), self.stages);
+                wrong.push(format!("{key}: {n} entries for {stages} stages; an integer or 1 to {stages} entries"));
+            }
+        }
+        wrong
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+        let mut x = img;
+        for (i, out) in [32, 64, 128, self.dim.at(0)].into_iter().enumerate() {
+            x = conv2d(s.at("conv_embedding").at(i), x, out, 3, Conv::new().stride(2).pad(1));
+        }
+        let backbone = s.at("backbone");
+        for stage in 0..self.stages {
+            let (heads, out) = (self.heads.at(stage), self.dim.at(stage));
+            let block = Block { heads, out, mlp_mult: self.mlp_mult, shrink: false, dropout: self.dropout };
+            for i in 0..self.depth.at(stage) {
+                x = self.block(backbone.at(2 * stage).at("layers").at(i), r, x, block);
+            }
+            if stage + 1 < self.stages {
+                // Between stages `mlp_mult` and `dropout` are not passed on: they stay 2 and 0.
+                let out = self.dim.at(stage + 1);
+                let between = Block { heads: 2 * heads, out, mlp_mult: 2, shrink: true, dropout: 0.0 };
+                x = self.block(backbone.at(2 * stage + 1).at("layers.0"), r, x, between);
+            }
+        }
+        let x = x.mean(&[2, 3]);
+        let mut outputs = Outputs::logits(linear(s.at("mlp_head"), x, self.num_classes));
+        if let Some(classes) = self.num_distill_classes {
+            outputs.0.push(("distill_logits", linear(s.at("distill_head"), x, classes)));
+        }
+        outputs
+    }
+
+    fn arguments(&self) -> toml::Table {
+        super::arguments(self)
+    }
+}
+
+impl LeViT {
+    /// `[b, c, H, W] → [b, out, …]`.
+    fn block<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>, c: Block) -> T<'g> {
+        let _in = s.enter();
+        let attended = self.attention(s.at(0), r, x, c);
+        let x = if c.shrink { attended } else { attended + x };
+        let s = s.at(1);
+        let h = pointwise(s.at("net.0"), x, c.out * c.mlp_mult);
+        let h = match r {
+            Release::V0_16 => gelu(h),
+            Release::V1 => composite::hard_swish(h),
+        };
+        let h = s.dropout(h, c.dropout);
+        s.dropout(pointwise(s.at("net.3"), h, c.out), c.dropout) + x
+    }
+
+    /// Attention over the pixels of a map. Keys `to_q`, `to_k`, `to_v` (`0` convolution, `1` batch norm),
+    /// `pos_bias.weight`, `pos_indices`, `to_out` (`1` convolution, `2` batch norm).
+    fn attention<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>, c: Block) -> T<'g> {
+        let _in = s.enter();
+        let project = |name: &str, width: usize, op: Conv| {
+            let s = s.at(name);
+            let x = conv2d_no_bias(s.at(0), x, c.heads * width, 1, op);
+            batch_norm2d(s.at(1), x, Init::ONES)
+        };
+        let q = project("to_q", self.dim_key, Conv::new().stride(if c.shrink { 2 } else { 1 }));
+        let k = project("to_k", self.dim_key, Conv::new());
+        let v = project("to_v", self.dim_value, Conv::new());
+        let side = (q.dim(2), q.dim(3));
+        let [q, k, v] = [q, k, v].map(|t| split_heads(map_to_tokens(t), c.heads));
+
+        let scale = (self.dim_key as f64).powf(-0.5);
+        let bias = position_bias(s, x.size(2), c);
+        // Release 1 scales the bias away again; 0.16 adds it as it is.
+        let bias = if r == Release::V1 { bias / scale } else { bias };
+        let map = (q.matmul(k.t()) * scale + bias).softmax(-1);
+        s.observe("attentions", map);
+        let map = if r == Release::V1 { s.dropout(map, c.dropout) } else { map };
+        let out = merge_heads(map.matmul(v)).rearrange("b (h w) c -> b c h w", &[("h", side.0), ("w", side.1)]);
+        let out = pointwise(s.at("to_out.1"), gelu(out), c.out);
+        let gain = if r == Release::V1 { Init::ZEROS } else { Init::ONES };
+        s.dropout(batch_norm2d(s.at("to_out.2"), out, gain), c.dropout)
+    }
+}
+
+/// A learned number for each head and pair of offsets, `[heads, queries, keys]`, on a map of this side.
+fn position_bias(s: Scope<'_>, side: usize, c: Block) -> T<'_> {
+    let s_bias = s.at("pos_bias");
+    let table = s_bias.param("weight", [side * side, c.heads], Init::NORMAL);
+    let pixels = |step: usize| (0..side).step_by(step).flat_map(move |i| (0..side).step_by(step).map(move |j| (i, j)));
+    let step = if c.shrink { 2 } else { 1 };
+    let offset = |(i, j): (usize, usize), (k, l): (usize, usize)| (i.abs_diff(k) * side + j.abs_diff(l)) as i64;
+    let indices: Vec<i64> = pixels(step).flat_map(|q| pixels(1).map(move |k| offset(q, k))).collect();
+    let queries = side.div_ceil(step).pow(2);
+    let indices = s.computed("pos_indices", Tensor::new(&[queries, side * side], indices));
+    table.gather(0, indices).transpose(&[2, 0, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::{Model, Source};
+
+    fn resolve(arguments: &str) -> Result<Model, String> {
+        let text = format!("variant = 'levit'\nnum_classes = 3\nmlp_mult = 2\nstages = 2\n{arguments}");
+        Model::resolve(&Source::Text("m.toml", &text), &[]).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn shorter_lists_go_on_with_their_last_entry() {
+        let list = PerStage::Each(vec![4, 6]);
+        assert_eq!([0, 1, 2, 7].map(|i| list.at(i)), [4, 6, 6, 6]);
+        assert_eq!([0, 7].map(|i| PerStage::Same(5).at(i)), [5, 5]);
+        let m = resolve("image_size = 32\ndim = [8]\ndepth = 1\nheads = [2, 3]").expect("valid");
+        assert_eq!(m.to_table()["heads"].to_string(), "[2, 3]");
+        assert!(!m.to_table().contains_key("num_distill_classes"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let e = resolve("image_size = 40\ndim = 8\ndepth = [1, 1, 1]\nheads = []").expect_err("refused");
+        for part in ["40 is not a multiple of 16; 32 or 48", "depth: 3 entries for 2 stages", "heads: 0 entries"] {
+            assert!(e.contains(part), "{e}");
+        }
+        let e = resolve("image_size = 32\ndim = 'wide'\ndepth = 1\nheads = 2").expect_err("refused");
+        assert!(e.contains("dim") && e.contains("an integer or a list of integers"), "{e}");
+    }
+}

@@ -1,0 +1,211 @@
+//! RvT: ViT with rotary positions (Su et al. 2021, arXiv 2104.09864), convolved queries and gated feed-forward
+//! layers, vit-pytorch's own combination.
+
+use super::{Image, Outputs, Size2, Variant};
+use crate::build::{Scope, T};
+use crate::ir::Tensor;
+use crate::nn::{
+    Release, axial_angles, depthwise_no_bias, gelu, layer_norm, linear, linear_no_bias, linspace, map_to_tokens,
+    merge_heads, patches, pointwise_no_bias, prepend_class_token, rotate, scaled_dot_product, split_heads,
+};
+use crate::ops::Conv;
+use serde::{Deserialize, Serialize};
+
+/// The kernel of the query convolution.
+const KERNEL: usize = 5;
+
+/// Arguments of `vit_pytorch.rvt.RvT`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RvT {
+    /// Side of the images; in release 1 half of it is the highest frequency.
+    pub image_size: usize,
+    /// Side of a patch.
+    pub patch_size: usize,
+    /// Classes.
+    pub num_classes: usize,
+    /// Model width.
+    pub dim: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the feed-forward layers.
+    pub mlp_dim: usize,
+    /// Image channels.
+    #[serde(default = "super::channels")]
+    pub channels: usize,
+    /// Width of one head.
+    #[serde(default = "super::dim_head")]
+    pub dim_head: usize,
+    /// Dropout in the blocks.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Accepted, and without effect, as in the original.
+    #[serde(default)]
+    pub emb_dropout: f64,
+    /// Rotary positions (release 1 can do without).
+    #[serde(default = "yes")]
+    pub use_rotary: bool,
+    /// Queries by a convolution (release 1 can do without).
+    #[serde(default = "yes")]
+    pub use_ds_conv: bool,
+    /// Gated feed-forward layers (release 1 can do without).
+    #[serde(default = "yes")]
+    pub use_glu: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Variant for RvT {
+    fn image(&self) -> Image {
+        Image { channels: self.channels, size: Some([self.image_size; 2]) }
+    }
+
+    fn check(&self, r: Release) -> Vec<String> {
+        let mut wrong = super::patch_grid(r, Size2::Square(self.image_size), Size2::Square(self.patch_size));
+        if r == Release::V1 {
+            return wrong;
+        }
+        for (key, on) in [("use_rotary", self.use_rotary), ("use_ds_conv", self.use_ds_conv), ("use_glu", self.use_glu)]
+        {
+            if !on {
+                wrong.push(format!("{key}: release 0.16 has no such option; false needs release = \"1\""));
+            }
+        }
+        if !self.dim_head.is_multiple_of(4) {
+            wrong.push(format!(
+                "dim_head: {} is not a multiple of 4, in which release 0.16 rotates; release = \"1\" leaves the rest \
+                 unrotated",
+                self.dim_head
+            ));
+        }
+        let inner = self.heads * self.dim_head;
+        if inner != self.dim {
+            wrong.push(format!(
+                "dim: release 0.16 hands the class token on as a query of heads * dim_head = {inner} entries; \
+                 dim = {inner}, not {}",
+                self.dim
+            ));
+        }
+        wrong
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+        let patch = [self.patch_size; 2];
+        let grid = [2, 3].map(|axis| img.size(axis) / self.patch_size);
+        // Neither a norm around the embedding nor dropout after it, in either release.
+        let x = linear(s.at("to_patch_embedding.1"), patches(img, patch), self.dim);
+        let mut x = prepend_class_token(s, x, [1, 1, self.dim]);
+        let scales = s.at("transformer.pos_emb").computed("scales", self.scales(r));
+        // The side of a square of as many tokens, whatever the shape of the grid.
+        let rotary = self.use_rotary && self.dim_head >= 4;
+        let angles = rotary.then(|| axial_angles(scales, (grid[0] * grid[1]).isqrt()));
+        for i in 0..self.depth {
+            let layer = s.at("transformer.layers").at(i);
+            let _in = layer.enter();
+            x = self.attention(layer.at(0), r, x, grid, angles) + x;
+            x = self.feed_forward(layer.at(1), r, x) + x;
+        }
+        let x = layer_norm(s.at("mlp_head.0"), x.pick(1, 0));
+        Outputs::logits(linear(s.at("mlp_head.1"), x, self.num_classes))
+    }
+
+    fn arguments(&self) -> toml::Table {
+        super::arguments(self)
+    }
+}
+
+impl RvT {
+    /// Frequencies of the angles, `[dim_head / 4]`.
+    fn scales(&self, r: Release) -> Tensor {
+        let n = self.dim_head / 4;
+        let scales = match r {
+            Release::V0_16 => linspace(0.0, 5f32.log2(), n).into_iter().map(f32::exp2).collect(),
+            Release::V1 => linspace(1.0, self.image_size as f32 / 2.0, n),
+        };
+        Tensor::new(&[n], scales)
+    }
+
+    /// Norm and rotary attention, `[b, 1+n, d] → [b, 1+n, d]`, the class token first. Keys `norm`, then (under `fn`
+    /// in 0.16) `to_q`, `to_kv`, `to_out.0`.
+    fn attention<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>, grid: [usize; 2], angles: Option<[T<'g>; 2]>) -> T<'g> {
+        let inner = self.heads * self.dim_head;
+        let x = layer_norm(s.at("norm"), x);
+        let s = r.body(s);
+        let _in = s.enter();
+        let q = if self.use_ds_conv {
+            self.convolved(s.at("to_q"), x, grid)
+        } else {
+            linear_no_bias(s.at("to_q"), x, inner)
+        };
+        let [k, v] = linear_no_bias(s.at("to_kv"), x, 2 * inner).chunk(-1);
+        let [q, k, v] = [q, k, v].map(|t| split_heads(t, self.heads));
+        let [q, k] = [q, k].map(|t| angles.map_or(t, |a| turned(t, a)));
+        let out = merge_heads(scaled_dot_product(s, r, q, k, v, self.dropout));
+        s.dropout(linear(s.at("to_out.0"), out, self.dim), self.dropout)
+    }
+
+    /// Queries from the patches as a map: depthwise, then pointwise. Keys `conv.net.{0,1}.weight`, and `cls_proj`
+    /// where the class token must change its width; else it is its own query.
+    fn convolved<'g>(&self, s: Scope<'g>, x: T<'g>, [h, w]: [usize; 2]) -> T<'g> {
+        let _in = s.enter();
+        let inner = self.heads * self.dim_head;
+        let (cls, rest) = (x.narrow(1, 0, 1), x.narrow(1, 1, h * w));
+        let map = rest.rearrange("b (h w) c -> b c h w", &[("h", h.into()), ("w", w.into())]);
+        let map = depthwise_no_bias(s.at("conv.net.0"), map, KERNEL, Conv::new().pad(KERNEL / 2));
+        let map = pointwise_no_bias(s.at("conv.net.1"), map, inner);
+        let cls = if inner == self.dim { cls } else { linear(s.at("cls_proj"), cls, inner) };
+        T::concat(&[cls, map_to_tokens(map)], 1)
+    }
+
+    /// Norm and two linear maps with a GELU, which in the gated form multiplies the other half. Keys: 0.16 `norm`,
+    /// `fn.net.{0,3}`; 1 `net.{0,1,4}`.
+    fn feed_forward<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
+        let (norm, up, down) = match r {
+            Release::V0_16 => (s.at("norm"), s.at("fn.net.0"), s.at("fn.net.3")),
+            Release::V1 => (s.at("net.0"), s.at("net.1"), s.at("net.4")),
+        };
+        let _in = s.enter();
+        let x = layer_norm(norm, x);
+        let h = if self.use_glu {
+            // The gate is the second half.
+            let [a, gate] = linear(up, x, 2 * self.mlp_dim).chunk(-1);
+            gelu(gate) * a
+        } else {
+            gelu(linear(up, x, self.mlp_dim))
+        };
+        s.dropout(linear(down, s.dropout(h, self.dropout), self.dim), self.dropout)
+    }
+}
+
+/// Rotates the patches of `[b, heads, 1+n, d]`; the class token and channels beyond the table stay.
+fn turned<'g>(t: T<'g>, angles: [T<'g>; 2]) -> T<'g> {
+    let (tokens, width) = (t.size(2), t.size(3));
+    let (cls, patches, m) = (t.narrow(2, 0, 1), t.narrow(2, 1, tokens - 1), angles[0].size(-1));
+    let rotated = rotate(patches.narrow(-1, 0, m), angles);
+    let patches = if m == width { rotated } else { T::concat(&[rotated, patches.narrow(-1, m, width - m)], -1) };
+    T::concat(&[cls, patches], 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::template::{Model, Source};
+
+    #[test]
+    fn release_0_16_has_neither_options_nor_projections_of_the_class_token() {
+        let resolve = |r: &str, rest: &str| {
+            let rest =
+                format!("variant = 'rvt'\nrelease = '{r}'\nimage_size = 16\npatch_size = 4\nnum_classes = 3\n{rest}");
+            let text = format!("{rest}\ndim = 20\ndepth = 1\nheads = 2\nmlp_dim = 8\ndim_head = 6");
+            Model::resolve(&Source::Text("m.toml", &text), &[]).map_or_else(|e| e.to_string(), |_| String::new())
+        };
+        assert_eq!(resolve("1", "use_glu = false"), "");
+        let e = resolve("0.16", "use_glu = false");
+        for part in ["use_glu: release 0.16 has no such option", "6 is not a multiple of 4", "dim = 12, not 20"] {
+            assert!(e.contains(part), "{e}");
+        }
+    }
+}
