@@ -52,6 +52,7 @@ pub(super) enum Command {
 
 /// Which model.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
 pub(super) struct ModelArgs {
     /// A variant, as `vit-onnx list` names it.
     #[arg(long, conflicts_with = "config")]
@@ -82,6 +83,7 @@ Without --weights the parameters are drawn as PyTorch would draw them. Values of
 
 /// Where the numbers come from.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Weights")]
 pub(super) struct WeightArgs {
     /// A checkpoint: .safetensors, .pt or .pth. Without one, initial values are drawn.
     #[arg(long, value_name = "FILE")]
@@ -114,7 +116,7 @@ pub(super) struct Build {
     /// What to compile for: portable or ort-cpu.
     #[arg(long, default_value = "portable")]
     pub(super) target: crate::lower::Target,
-    /// The ai.onnx opset, 17 to 23; the target's default is the widest reaching.
+    /// The ai.onnx opset, 17 to 23; 17 unless given, which the most runtimes read.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(17..=23))]
     pub(super) opset: Option<i64>,
     /// The batch size: `dynamic` or a number.

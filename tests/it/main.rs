@@ -1,6 +1,7 @@
 //! Integration tests, one binary.
 mod architecture;
 mod attention_maps;
+mod cli;
 mod conformance;
 mod fuzz;
 mod golden;

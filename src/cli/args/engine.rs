@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 /// What runs a model.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
 pub(in crate::cli) struct EngineArgs {
     /// What runs the model.
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
