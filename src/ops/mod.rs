@@ -27,6 +27,7 @@ mod layout;
 mod logic;
 mod matmul;
 mod reduce;
+mod resize;
 mod softmax;
 mod top_k;
 mod training;
@@ -265,6 +266,7 @@ ops! {
     Slice: layout::Slice,
     Pad: layout::Pad,
     Concat: layout::Concat,
+    Resize: resize::Resize,
     Gather: gather::Gather,
     GatherElements: gather::GatherElements,
     ScatterElements: gather::ScatterElements,

@@ -68,6 +68,10 @@ impl Inner for Nystrom {
         even.then(reason).into_iter().collect()
     }
 
+    fn needs_known_length(&self) -> Option<&'static str> {
+        Some("the Nyström transformer pads its tokens to a multiple of the landmarks, so their number must be known")
+    }
+
     /// Keys `layers.i.{0,1}`, the same in every release of the package; no norm at the end.
     fn forward<'g>(&self, _: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
         let dim = x.size(-1);
@@ -106,7 +110,8 @@ impl Nystrom {
             let kernel = self.attn_values_residual_conv_kernel;
             let weight = s.at("res_conv").param("weight", [self.heads, 1, kernel, 1], Init::fan_in(kernel));
             let pad = kernel / 2;
-            let along = Conv { strides: [1, 1], pads: [pad, 0, pad, 0], dilations: [1, 1], groups: self.heads };
+            let along =
+                Conv { strides: [1, 1], pads: [pad, 0, pad, 0], dilations: [1, 1], groups: self.heads, bias: false };
             out = out + v.conv(along, weight, None);
         }
         let out = linear(s.at("to_out.0"), merge_heads(out), dim);
