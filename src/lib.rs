@@ -1,4 +1,5 @@
 //! vit-onnx: an ONNX graph compiler and exporter for Vision Transformers.
+pub mod analysis;
 pub mod autodiff;
 pub mod build;
 pub mod cli;

@@ -1,5 +1,11 @@
 //! Arguments as users type them.
 
+mod engine;
+mod look;
+
+pub(super) use engine::{EngineArgs, EngineChoice, Predict, Run, Verify};
+pub(super) use look::{Completions, Doctor, Inspect, Install, List, Man, Opt, Runtime};
+
 use crate::template;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -20,20 +26,40 @@ Results go to stdout, messages and progress to stderr; NO_COLOR is obeyed.";
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// The variants and presets there are, with their size and cost.
+    List(List),
     /// Compile a model to an ONNX file.
-    Build(Build),
+    Build(Box<Build>),
+    /// Show what is in an ONNX file, of this tool or another.
+    Inspect(Inspect),
+    /// Run a model on tensors.
+    Run(Run),
+    /// Classify photographs.
+    Predict(Predict),
+    /// Compare a model's numbers with a reference or another model.
+    Verify(Box<Verify>),
+    /// Run optimising passes on the text form of a graph.
+    Opt(Opt),
+    /// Say what this machine offers: ONNX Runtime, providers, Python.
+    Doctor(Doctor),
+    /// Manage ONNX Runtime.
+    Runtime(Runtime),
+    /// Print a completion script for a shell.
+    Completions(Completions),
+    /// Print the manual page.
+    Man(Man),
 }
 
 /// Which model.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
     /// A variant, as `vit-onnx list` names it.
-    #[arg(long, conflicts_with = "config", required_unless_present = "config")]
+    #[arg(long, conflicts_with = "config")]
     pub(super) variant: Option<String>,
     /// A preset of the variant.
     #[arg(long, default_value = "readme", conflicts_with = "config")]
     pub(super) preset: String,
-    /// A model file (TOML) instead of a variant.
+    /// A model file (TOML) instead of a variant; an ONNX file of this tool carries its own.
     #[arg(long, value_name = "MODEL.toml")]
     pub(super) config: Option<PathBuf>,
     /// Override a key of the model file; the value is TOML or a bare word. May be repeated.
@@ -43,6 +69,16 @@ pub(super) struct ModelArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(super) input_size: Option<toml::Value>,
 }
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  vit-onnx build --variant vit --preset base-16 -o vit.onnx
+  vit-onnx build --variant vit --set image_size=384 --set depth=8 --seed 7
+  vit-onnx build --config model.toml --weights model.pt --labels labels.txt -o model.onnx
+  vit-onnx build --config model.onnx --weights model.pt --output-tensor attentions -o seen.onnx
+  vit-onnx build --variant vit --target ort-cpu --batch 1 --opset 17
+Without --weights the parameters are drawn as PyTorch would draw them. Values of --set are TOML or a bare word:
+--set dim=[256,384,512], --set release=1, --set pool=mean, --set inner.kind=nystrom.";
 
 /// Where the numbers come from.
 #[derive(Debug, Args)]
@@ -62,13 +98,14 @@ pub(super) struct WeightArgs {
     /// Ignore keys of the checkpoint that the model does not have.
     #[arg(long, requires = "weights")]
     pub(super) allow_unexpected: bool,
-    /// The seed of initial values.
+    /// The seed of what is drawn: initial values, random inputs.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) seed: u64,
 }
 
 /// Arguments of `build`.
 #[derive(Debug, Args)]
+#[command(after_help = BUILD_EXAMPLES)]
 pub(super) struct Build {
     #[command(flatten)]
     pub(super) model: ModelArgs,
@@ -83,7 +120,8 @@ pub(super) struct Build {
     /// The batch size: `dynamic` or a number.
     #[arg(long, default_value = "dynamic", value_parser = batch)]
     pub(super) batch: Batch,
-    /// Give out intermediate values too: `attentions`. May be repeated.
+    /// Give out intermediate values too: `attentions`, the attention weights of every layer after softmax. May be
+    /// repeated.
     #[arg(long = "output-tensor", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(crate::variants::TAPS))]
     pub(super) output_tensors: Vec<String>,
     /// Class names, one a line, to travel in the file.

@@ -1,21 +1,22 @@
 //! `vit-onnx build`.
 
 use super::args::{Build, ExternalData, ModelArgs, WeightArgs};
-use super::{Exit, Failure, Outcome, output};
-use crate::compile::{CompileError, Compiled, Options, compile_with};
+use super::{Exit, Failure, Outcome, files, output};
+use crate::compile::{CompileError, Compiled, Options, compile_with, metadata};
 use crate::onnx::{External, WriteError};
 use crate::ops::{Graph, Program};
 use crate::passes::{self, Pass, PassError};
 use crate::template::{Model, Source};
 use crate::text::{self, Style};
+use crate::variants::{self, Declare};
 use crate::weights::{self, Checkpoint, ImportOptions, WeightError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub(super) fn run(a: &Build) -> Outcome {
-    let start = Instant::now();
     let model = resolve(&a.model)?;
     let out = a.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.onnx", model.entry.name)));
+    check_output(a, &out)?;
     let options = Options {
         target: a.target,
         opset: a.opset,
@@ -32,6 +33,8 @@ pub(super) fn run(a: &Build) -> Outcome {
             output::say(format_args!("// after {}\n{}", pass.name, text::print(&p.graph, &Style::SNAPSHOT)));
         }
     };
+    let model = release_of_weights(a, model)?;
+    let start = Instant::now();
     let compiled = compile_with(&model, &options, &mut print).map_err(failure)?;
     let built = start.elapsed();
     let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
@@ -68,10 +71,62 @@ pub(super) fn run(a: &Build) -> Outcome {
     Ok(Exit::Fine)
 }
 
+/// Refuses, before any work, what could not be written or would destroy an input.
+fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
+    files::output(out)?;
+    let inputs = [("--weights", &a.weights.weights), ("--config", &a.model.config), ("--labels", &a.labels)];
+    for (flag, path) in inputs {
+        if path.as_deref().is_some_and(|p| files::same(p, out)) {
+            return Err(Failure::usage(format!("{}: -o would overwrite the file of {flag}", out.display())));
+        }
+    }
+    Ok(())
+}
+
+/// The model in the release whose parameters the checkpoint has, where the user chose none: the default if it fits,
+/// else the first that fits completely, else the default, so that its differences are reported.
+fn release_of_weights(a: &Build, model: Model) -> Result<Model, Failure> {
+    let Some(path) = a.weights.weights.as_ref().filter(|_| !model.release_given && model.entry.releases.len() > 1)
+    else {
+        return Ok(model);
+    };
+    let source = weights::open(path, a.weights.weights_key.as_deref()).map_err(|e| weight_failure(&e))?;
+    let strict = ImportOptions { prefix: a.weights.weights_prefix.clone(), ..ImportOptions::default() };
+    let fits = |m: &Model| {
+        let declare = Declare { batch: a.batch.0, input_size: m.input_size, taps: Vec::new() };
+        let declared = variants::declare(m.entry.name, &*m.variant, m.release, &declare);
+        declared.is_ok_and(|g| weights::import(&*source, &weights::specs(&g), &strict).is_ok())
+    };
+    if fits(&model) {
+        return Ok(model);
+    }
+    for release in model.entry.releases.iter().filter(|r| **r != model.release) {
+        let given = ("release".to_owned(), release.name().into());
+        let Ok(other) = resolve_with(&a.model, vec![given]) else { continue };
+        if fits(&other) {
+            output::note(format_args!("the keys of {} are those of release {release}: building that", path.display()));
+            return Ok(other);
+        }
+    }
+    Ok(model)
+}
+
 /// Decides the model from the command line.
 pub(super) fn resolve(a: &ModelArgs) -> Result<Model, Failure> {
+    resolve_with(a, Vec::new())
+}
+
+fn resolve_with(a: &ModelArgs, more: Vec<(String, toml::Value)>) -> Result<Model, Failure> {
     let mut sets = a.sets.clone();
     sets.extend(a.input_size.clone().map(|v| ("input_size".to_owned(), v)));
+    sets.extend(more);
+    if let Some(path) = a.config.as_ref().filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
+        let file = files::read_model(path)?;
+        let at = path.display().to_string();
+        let text = files::metadata(&file, metadata::MODEL)
+            .ok_or_else(|| Failure::bad_file(format!("{at} does not say which model it was built from")))?;
+        return Model::resolve(&Source::Text(&at, text), &sets).map_err(Failure::bad_file);
+    }
     let (source, exit) = match (&a.config, &a.variant) {
         (Some(path), _) => (Source::File(path), Exit::BadFile),
         (None, Some(v)) => (Source::Preset(v, &a.preset), Exit::Usage),
@@ -86,7 +141,7 @@ pub(super) fn parameters(g: &Graph) -> u64 {
     sizes.map(i64::unsigned_abs).sum()
 }
 
-fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint, Failure> {
+pub(super) fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint, Failure> {
     let Some(path) = &a.weights else {
         output::note(format_args!("no --weights: initial values are drawn from seed {}", a.seed));
         return Ok(Checkpoint::initial(a.seed));
@@ -111,7 +166,7 @@ fn weight_failure(e: &WeightError) -> Failure {
     Failure::bad_file(e)
 }
 
-fn read_labels(path: &Path) -> Result<String, Failure> {
+pub(super) fn read_labels(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::bad_file(format!("{}: {e}", path.display())))?;
     Ok(text.trim_end().to_owned())
 }

@@ -4,8 +4,21 @@
 //! to an outcome; only this room prints.
 
 mod args;
+mod attention;
 mod build;
+mod by_layer;
+mod compare;
+mod doctor;
+mod engine;
+mod files;
+mod inspect;
+mod list;
+mod manual;
+mod opt;
 mod output;
+mod predict;
+mod run;
+mod verify;
 
 pub use args::Cli;
 
@@ -68,7 +81,17 @@ type Outcome = Result<Exit, Failure>;
 /// Runs a parsed command line.
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
+        Command::List(a) => list::run(&a),
         Command::Build(a) => build::run(&a),
+        Command::Inspect(a) => inspect::run(&a),
+        Command::Run(a) => run::run(&a),
+        Command::Predict(a) => predict::run(&a),
+        Command::Verify(a) => verify::run(&a),
+        Command::Opt(a) => opt::run(&a),
+        Command::Doctor(a) => doctor::run(&a),
+        Command::Runtime(a) => doctor::runtime(&a),
+        Command::Completions(a) => manual::completions(&a),
+        Command::Man(a) => manual::man(&a),
     };
     let exit = outcome.unwrap_or_else(|f| {
         output::error(&f.message);

@@ -11,8 +11,8 @@ mod target;
 
 pub use emit::{Emitted, emit};
 pub use legalize::legalize;
-pub(crate) use raise::tensor;
 pub use raise::{RaiseError, Raised, raise};
+pub(crate) use raise::{scope_of, tensor};
 pub use target::Target;
 
 use crate::ops::Program;

@@ -113,7 +113,7 @@ pub fn raise(model: &Model) -> Result<Raised, RaiseError> {
 }
 
 /// `/transformer/layers.0.0/MatMul_1` stands in `transformer.layers.0.0`.
-fn scope_of(name: &str) -> String {
+pub(crate) fn scope_of(name: &str) -> String {
     name.strip_prefix('/').and_then(|n| n.rsplit_once('/')).map_or(String::new(), |(s, _)| s.replace('/', "."))
 }
 

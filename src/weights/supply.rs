@@ -60,6 +60,13 @@ impl Checkpoint {
         self.source.as_ref().map(|(_, m)| m)
     }
 
+    /// The value of a parameter of `declared`.
+    pub fn parameter(&self, declared: &Graph, path: &str) -> Result<Tensor, SupplyError> {
+        let p = declared.params().find(|p| p.path == path);
+        let p = p.ok_or_else(|| SupplyError::Compute(path.to_owned(), "it was never declared".into()))?;
+        Ok(self.tensor(p, declared.ty(p.value))?)
+    }
+
     fn found(&self, path: &str) -> Option<(&dyn Source, usize)> {
         let (source, matching) = self.source.as_ref()?;
         Some((&**source, matching.get(path)?))

@@ -1,6 +1,7 @@
 //! Integration tests, one binary.
 mod attention_maps;
 mod conformance;
+mod fuzz;
 mod golden;
 mod manifests;
 mod parity;

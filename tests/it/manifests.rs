@@ -41,9 +41,9 @@ impl Manifest {
         serde_json::from_value(self.json[key].clone()).expect("names and shapes")
     }
 
-    fn model(&self) -> Model {
+    fn model(&self) -> Result<Model, String> {
         let text = model_file(self.variant(), self.release, &self.json["kwargs"]).to_string();
-        Model::resolve(&Source::Text(&self.file, &text), &[]).unwrap_or_else(|e| panic!("{e}"))
+        Model::resolve(&Source::Text(&self.file, &text), &[]).map_err(|e| e.to_string())
     }
 }
 
@@ -81,7 +81,15 @@ fn readme_models_have_the_parameters_of_the_original() {
             eprintln!("SKIPPED {}: there is no variant `{}` in release {}", m.file, m.variant(), m.release);
             continue;
         };
-        let model = m.model();
+        let model = match m.model() {
+            Ok(model) => model,
+            // The original constructs this one, but its forward raises: it is refused with that reason.
+            Err(e) if (entry.name, m.release) == ("local_vit", Release::V1) => {
+                assert!(e.contains("runs only when the grid"), "{e}");
+                continue;
+            }
+            Err(e) => panic!("{e}"),
+        };
         let [parameters, buffers] = declared(&model);
         same(&m.file, "parameters", &parameters, m.shapes("parameters"));
         same(&m.file, "buffers", &buffers, m.shapes("buffers"));

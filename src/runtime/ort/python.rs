@@ -32,6 +32,14 @@ pub(super) fn onnxruntime_package() -> Option<PathBuf> {
     })
 }
 
+/// What `pip` says of itself: its version and where it is. `None` when no Python on the path has one.
+pub fn package_client() -> Option<String> {
+    INTERPRETERS.iter().find_map(|interpreter| {
+        let said = answer(command(interpreter).args(["-m", "pip", "--version"]))?;
+        Some(format!("{interpreter} with {}", said.trim()))
+    })
+}
+
 /// Standard output of a command that ends well within [`PATIENCE`].
 pub(super) fn answer(command: &mut Command) -> Option<String> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;

@@ -110,8 +110,7 @@ impl Nystrom {
             let kernel = self.attn_values_residual_conv_kernel;
             let weight = s.at("res_conv").param("weight", [self.heads, 1, kernel, 1], Init::fan_in(kernel));
             let pad = kernel / 2;
-            let along =
-                Conv { strides: [1, 1], pads: [pad, 0, pad, 0], dilations: [1, 1], groups: self.heads, bias: false };
+            let along = Conv { pads: [pad, 0, pad, 0], ..Conv::new().groups(self.heads) };
             out = out + v.conv(along, weight, None);
         }
         let out = linear(s.at("to_out.0"), merge_heads(out), dim);

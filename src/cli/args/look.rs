@@ -1,0 +1,93 @@
+//! Arguments of commands that look at things.
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct List {
+    /// Only this variant.
+    #[arg(value_name = "VARIANT")]
+    pub(in crate::cli) variant: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Inspect {
+    /// The model; tensors stored beside it need not be there.
+    #[arg(value_name = "MODEL.onnx")]
+    pub(in crate::cli) file: PathBuf,
+    /// Print JSON.
+    #[arg(long, conflicts_with_all = ["text", "dot"])]
+    pub(in crate::cli) json: bool,
+    /// Print the graph in text form, which `vit-onnx opt` reads.
+    #[arg(long, conflicts_with = "dot")]
+    pub(in crate::cli) text: bool,
+    /// Print the graph for Graphviz, modules as clusters.
+    #[arg(long)]
+    pub(in crate::cli) dot: bool,
+}
+
+/// Arguments of `opt`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Opt {
+    /// A graph in text form; a second graph in the file is its weight program. `-` reads standard input.
+    #[arg(value_name = "GRAPH.vir", required_unless_present = "list")]
+    pub(in crate::cli) file: Option<PathBuf>,
+    /// A pass to run, in the order given; all passes of an inference build unless given. May be repeated.
+    #[arg(long = "pass", value_name = "NAME", num_args = 1..)]
+    pub(in crate::cli) passes: Vec<String>,
+    /// List the passes there are.
+    #[arg(long, conflicts_with_all = ["file", "passes"])]
+    pub(in crate::cli) list: bool,
+    /// Show, as comments, which rewrite rule made a node.
+    #[arg(long)]
+    pub(in crate::cli) origins: bool,
+    /// Stop after N rewrites: finds the one that breaks something.
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) fuel: Option<u64>,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Doctor {
+    /// The ONNX Runtime library to try, or the folder it is in.
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) ort_lib: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+/// Arguments of `runtime`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Runtime {
+    #[command(subcommand)]
+    pub(in crate::cli) action: Install,
+}
+
+/// What to do with ONNX Runtime.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(in crate::cli) enum Install {
+    /// Fetch ONNX Runtime with this machine's pip into the tool's cache.
+    Install,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Completions {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub(in crate::cli) shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Man {
+    /// Write one page for each command into this folder, instead of printing the first.
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) dir: Option<PathBuf>,
+}

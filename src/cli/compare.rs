@@ -1,0 +1,125 @@
+//! Numbers side by side: one tensor against another, within `atol + rtol * |expected|`.
+
+use super::output;
+use crate::ir::Tensor;
+use serde_json::json;
+
+/// The allowed difference.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tolerance {
+    pub(super) atol: f64,
+    pub(super) rtol: f64,
+}
+
+/// How far two tensors are apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Difference {
+    /// Largest absolute difference; infinite where a NaN is.
+    pub(super) abs: f64,
+    /// Largest difference as a part of the expected number, where that is not 0.
+    pub(super) rel: f64,
+    /// Largest difference as a part of the allowed one: above 1 is too much.
+    pub(super) used: f64,
+}
+
+/// One comparison, or why there is none.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) result: Result<Difference, String>,
+}
+
+impl Row {
+    pub(super) fn new(name: &str, found: &Tensor, expected: &Tensor, t: Tolerance) -> Self {
+        Self { name: name.to_owned(), shape: found.shape().to_vec(), result: compare(found, expected, t) }
+    }
+
+    pub(super) fn passes(&self) -> bool {
+        self.result.as_ref().is_ok_and(|d| d.used <= 1.0)
+    }
+}
+
+/// Compares; an error when the shapes differ.
+fn compare(found: &Tensor, expected: &Tensor, t: Tolerance) -> Result<Difference, String> {
+    if found.shape() != expected.shape() {
+        return Err(format!("expected shape {:?}, found {:?}", expected.shape(), found.shape()));
+    }
+    let mut d = Difference { abs: 0.0, rel: 0.0, used: 0.0 };
+    for (f, e) in found.to_f64_vec().into_iter().zip(expected.to_f64_vec()) {
+        // Equal infinities do not differ; a NaN always does.
+        let abs = if f == e { 0.0 } else { (f - e).abs() };
+        let abs = if abs.is_nan() { f64::INFINITY } else { abs };
+        let part = |of: f64| if abs == 0.0 { 0.0 } else { abs / of };
+        d.abs = d.abs.max(abs);
+        if e != 0.0 && e.is_finite() {
+            d.rel = d.rel.max(part(e.abs()));
+        }
+        let allowed = if e.is_finite() { t.atol + t.rtol * e.abs() } else { t.atol };
+        d.used = d.used.max(part(allowed));
+    }
+    Ok(d)
+}
+
+/// The rows as a table.
+pub(super) fn text(rows: &[Row], what: &str) -> String {
+    let mut table = output::table(&[what, "shape", ">max abs diff", ">max rel diff", ">of tolerance", "verdict"]);
+    for r in rows {
+        let shape = format!("{:?}", r.shape);
+        match &r.result {
+            Ok(d) => {
+                let [abs, rel] = [d.abs, d.rel].map(|x| format!("{x:.3e}"));
+                let verdict = if r.passes() { "equal enough" } else { "DIFFERS" };
+                table.add_row([&r.name, &shape, &abs, &rel, &percent(d.used), verdict]);
+            }
+            Err(why) => {
+                table.add_row([&r.name, &shape, "-", "-", "-", why]);
+            }
+        }
+    }
+    output::lines(&table)
+}
+
+fn percent(x: f64) -> String {
+    if x < 100.0 { format!("{:.1} %", 100.0 * x) } else { format!("{x:.1e} x") }
+}
+
+/// The rows for a machine. JSON has no infinity: null stands for it.
+pub(super) fn json(rows: &[Row]) -> serde_json::Value {
+    let row = |r: &Row| match &r.result {
+        Ok(d) => json!({ "name": r.name, "shape": r.shape, "max_abs_diff": d.abs, "max_rel_diff": d.rel,
+                         "of_tolerance": d.used, "passes": r.passes() }),
+        Err(why) => json!({ "name": r.name, "shape": r.shape, "problem": why, "passes": false }),
+    };
+    rows.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(found: &[f32], expected: &[f32]) -> Difference {
+        let t = |v: &[f32]| Tensor::new(&[v.len()], v.to_vec());
+        compare(&t(found), &t(expected), Tolerance { atol: 0.1, rtol: 0.0 }).expect("equal shapes")
+    }
+
+    #[test]
+    fn nan_is_a_difference_even_from_nan() {
+        assert!(of(&[f32::NAN], &[0.0]).used > 1.0);
+        assert!(of(&[0.0], &[f32::NAN]).used > 1.0);
+        assert!(of(&[f32::NAN], &[f32::NAN]).used > 1.0);
+        assert!(of(&[f32::INFINITY], &[f32::NEG_INFINITY]).used > 1.0);
+        assert_eq!(of(&[f32::INFINITY], &[f32::INFINITY]).used, 0.0);
+    }
+
+    #[test]
+    fn the_worst_number_decides() {
+        let d = of(&[1.0, 2.0, 3.0], &[1.0, 2.05, 3.2]);
+        assert!((d.abs - 0.2).abs() < 1e-6 && (d.used - 2.0).abs() < 1e-5, "{d:?}");
+        let zero = Tolerance { atol: 0.0, rtol: 0.0 };
+        let t = |x: f32| Tensor::new(&[1], vec![x]);
+        assert_eq!(compare(&t(1.0), &t(1.0), zero).expect("shapes").used, 0.0);
+        assert!(compare(&t(1.0), &t(1.0 + f32::EPSILON), zero).expect("shapes").used > 1.0);
+        assert!(compare(&t(1.0), &Tensor::new(&[1, 1], vec![1.0f32]), zero).is_err());
+    }
+}

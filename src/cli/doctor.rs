@@ -1,0 +1,153 @@
+//! `vit-onnx doctor` and `vit-onnx runtime`: what this machine offers, and fetching what it lacks.
+
+use super::args::{Doctor, Install, Runtime};
+use super::{Exit, Failure, Outcome, output};
+use serde_json::json;
+use std::fmt::Write as _;
+
+/// What was found of ONNX Runtime.
+struct Found {
+    /// Source, path, outcome, and whether it is the one used.
+    candidates: Vec<(String, String, String, bool)>,
+    version: Option<String>,
+    providers: Vec<&'static str>,
+    /// Why there is none.
+    problem: Option<String>,
+    cache: Option<String>,
+    package_client: Option<String>,
+}
+
+pub(super) fn run(a: &Doctor) -> Outcome {
+    let found = look(a);
+    let exit = if found.version.is_some() { Exit::Fine } else { Exit::Unavailable };
+    if a.json {
+        let candidate = |(source, path, outcome, chosen): &(String, String, String, bool)| json!({ "source": source, "path": path, "outcome": outcome, "chosen": chosen });
+        output::json(&json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "system": system(),
+            "cpu": cpu(),
+            "threads": threads(),
+            "onnxruntime": found.version,
+            "providers": found.providers,
+            "problem": found.problem,
+            "candidates": found.candidates.iter().map(candidate).collect::<Vec<_>>(),
+            "cache": found.cache,
+            "package_client": found.package_client,
+        }))?;
+        return Ok(exit);
+    }
+    let mut out = String::new();
+    let mut line = |what: &str, value: &str| {
+        let _ = writeln!(out, "{what:<14}{value}");
+    };
+    line("vit-onnx", &format!("{} on {}", env!("CARGO_PKG_VERSION"), system()));
+    line("CPU", &format!("{}, {} threads", cpu(), threads()));
+    line("ONNX Runtime", found.version.as_deref().unwrap_or("none"));
+    let providers = if found.providers.is_empty() { "none".to_owned() } else { found.providers.join(", ") };
+    line("providers", &providers);
+    line("cache", found.cache.as_deref().unwrap_or("none: neither HOME nor XDG_CACHE_HOME is set"));
+    line("Python", found.package_client.as_deref().unwrap_or("none with pip; `vit-onnx runtime install` needs one"));
+    let mut t = output::table(&["", "ONNX Runtime from", "path", "outcome"]);
+    for (source, path, outcome, chosen) in &found.candidates {
+        t.add_row([if *chosen { "*" } else { "" }, source, path, outcome]);
+    }
+    let _ = write!(out, "\n{}", output::lines(&t));
+    output::print(out)?;
+    if let Some(problem) = found.problem {
+        // The table has said what was tried.
+        let said: Vec<&str> = problem.lines().filter(|l| !l.starts_with(' ')).collect();
+        output::error(&said.join("; "));
+    }
+    Ok(exit)
+}
+
+#[cfg(feature = "runtime")]
+fn look(a: &Doctor) -> Found {
+    use crate::runtime::ort::{self, OrtEngine, Outcome as Tried, Search};
+    let survey = Search::new(a.ort_lib.clone()).survey();
+    let candidates = survey.candidates.iter().enumerate().map(|(i, c)| {
+        let outcome = match &c.outcome {
+            Tried::Usable(v) => format!("usable, {v}"),
+            Tried::Absent => "nothing there".to_owned(),
+            Tried::Refused(e) => format!("refused: {e}"),
+        };
+        (c.source.to_string(), c.path.display().to_string(), outcome, survey.chosen == Some(i))
+    });
+    // What is found may still not be enterable.
+    let entered = OrtEngine::discover(&Search::new(a.ort_lib.clone()));
+    Found {
+        candidates: candidates.collect(),
+        version: entered.as_ref().ok().map(|e| e.version().to_string()),
+        providers: entered.as_ref().map_or(Vec::new(), |e| e.providers().iter().map(|p| p.name()).collect()),
+        problem: entered.err().map(|e| e.to_string()),
+        cache: ort::cache_folder().map(|p| p.display().to_string()),
+        package_client: ort::package_client(),
+    }
+}
+
+#[cfg(not(feature = "runtime"))]
+fn look(_: &Doctor) -> Found {
+    let problem = Some("this program was built without ONNX Runtime".to_owned());
+    Found { candidates: Vec::new(), version: None, providers: Vec::new(), problem, cache: None, package_client: None }
+}
+
+fn system() -> String {
+    format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The model name where the system says it, and the vector instructions that matter here.
+fn cpu() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name =
+        info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, v)| v.trim().to_owned()));
+    let mut parts = vec![name.unwrap_or_else(|| std::env::consts::ARCH.to_owned())];
+    parts.extend(vector_instructions().into_iter().map(str::to_owned));
+    parts.join(", ")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vector_instructions() -> Vec<&'static str> {
+    let known = [
+        ("AVX2", std::is_x86_feature_detected!("avx2")),
+        ("FMA", std::is_x86_feature_detected!("fma")),
+        ("AVX-512", std::is_x86_feature_detected!("avx512f")),
+        ("VNNI", std::is_x86_feature_detected!("avx512vnni")),
+    ];
+    known.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_instructions() -> Vec<&'static str> {
+    Vec::new()
+}
+
+pub(super) fn runtime(a: &Runtime) -> Outcome {
+    match a.action {
+        Install::Install => install(),
+    }
+}
+
+#[cfg(feature = "runtime")]
+fn install() -> Outcome {
+    use crate::runtime::ort::{self, InstallError};
+    let bar = output::spinner();
+    let installed = ort::install(&mut |p| {
+        if bar.is_hidden() { output::say(&p) } else { bar.set_message(p.to_string()) }
+    });
+    bar.finish_and_clear();
+    let installed = installed.map_err(|e| {
+        let exit = if matches!(e, InstallError::Cache { .. }) { Exit::BadFile } else { Exit::Unavailable };
+        Failure::new(exit, e)
+    })?;
+    output::print(installed.library.display())?;
+    Ok(Exit::Fine)
+}
+
+#[cfg(not(feature = "runtime"))]
+fn install() -> Outcome {
+    Err(Failure::new(Exit::Unavailable, "this program was built without ONNX Runtime"))
+}

@@ -1,0 +1,115 @@
+//! What is checked about files before anything is done with them, and tensors read from safetensors files.
+
+use super::Failure;
+use crate::ir::{DType, Tensor};
+use crate::onnx::{self, Model};
+use crate::runtime::Port;
+use crate::weights::{self, Stored};
+use std::path::Path;
+
+/// A model file that is there, is a file and is not empty.
+pub(super) fn model(path: &Path) -> Result<(), Failure> {
+    let at = path.display();
+    let meta = std::fs::metadata(path).map_err(|e| Failure::bad_file(format!("{at}: {e}")))?;
+    if meta.is_dir() {
+        return Err(Failure::bad_file(format!("{at} is a directory; name the .onnx file inside it")));
+    }
+    if meta.is_file() && meta.len() == 0 {
+        return Err(Failure::bad_file(format!("{at} is empty; expected an ONNX model")));
+    }
+    Ok(())
+}
+
+/// The model file alone, without the tensors beside it.
+pub(super) fn read_model(path: &Path) -> Result<Model, Failure> {
+    model(path)?;
+    onnx::read_without_data(path).map_err(Failure::bad_file)
+}
+
+/// The value of a metadata key.
+pub(super) fn metadata<'m>(m: &'m Model, key: &str) -> Option<&'m str> {
+    m.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+}
+
+/// A place to write to: not a directory, in a folder that exists.
+pub(super) fn output(path: &Path) -> Result<(), Failure> {
+    let at = path.display();
+    if path.is_dir() {
+        return Err(Failure::usage(format!("{at} is a directory; name a file in it")));
+    }
+    if path.file_name().is_none() {
+        return Err(Failure::usage(format!("`{at}` is not the name of a file")));
+    }
+    match path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        Some(folder) if !folder.is_dir() => {
+            Err(Failure::usage(format!("{at}: there is no folder {}; make it first", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether both name the same existing file.
+pub(super) fn same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// A safetensors file, read tensor by tensor.
+#[derive(Debug)]
+pub(super) struct Tensors(Box<dyn weights::Source>);
+
+impl Tensors {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        weights::open(path, None).map(Self).map_err(Failure::bad_file)
+    }
+
+    /// Names with type and shape, in the order of the file.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.entries().iter().map(|e| e.name.as_str())
+    }
+
+    /// The tensor of this name in its own type; narrower ones as f32 and i64.
+    pub(super) fn get(&self, name: &str) -> Result<Option<Tensor>, Failure> {
+        self.get_as(name, None)
+    }
+
+    fn get_as(&self, name: &str, wanted: Option<DType>) -> Result<Option<Tensor>, Failure> {
+        let Some(i) = self.0.entries().iter().position(|e| e.name == name) else { return Ok(None) };
+        let stored = self.0.entries()[i].stored;
+        let own = stored.same_as().unwrap_or(if stored == Stored::F16 || stored == Stored::BF16 {
+            DType::F32
+        } else {
+            DType::I64
+        });
+        // Half precision is widened for a model; anything else must have the declared type.
+        let dtype = if own.is_float() { wanted.filter(|d| d.is_float() && own != DType::F64) } else { None };
+        weights::tensor(&*self.0, i, dtype.unwrap_or(own)).map(Some).map_err(Failure::bad_file)
+    }
+
+    /// Inputs for a model. A tensor goes by the port's name or one of `aliases`; where the model has one input and the
+    /// file one tensor, names do not matter. Others are left out, or with `all` given too, so that the engine's check
+    /// names them.
+    pub(super) fn inputs(
+        &self,
+        ports: &[Port],
+        alias: Option<&str>,
+        all: bool,
+    ) -> Result<Vec<(String, Tensor)>, Failure> {
+        let names: Vec<&str> = self.names().collect();
+        if let ([port], [name]) = (ports, names.as_slice()) {
+            return Ok(self.get_as(name, Some(port.dtype))?.map(|t| (port.name.clone(), t)).into_iter().collect());
+        }
+        let mut out = Vec::new();
+        for p in ports {
+            let name = if names.contains(&p.name.as_str()) || ports.len() > 1 { Some(p.name.as_str()) } else { alias };
+            if let Some(t) = name.map(|n| self.get_as(n, Some(p.dtype))).transpose()?.flatten() {
+                out.push((p.name.clone(), t));
+            }
+        }
+        if all {
+            for name in names.iter().filter(|n| ports.iter().all(|p| p.name != **n)) {
+                out.extend(self.get(name)?.map(|t| ((*name).to_owned(), t)));
+            }
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,212 @@
+//! `vit-onnx inspect`: works on any ONNX file; what needs our own graph is left out where there is none.
+
+use super::args::Inspect;
+use super::{Exit, Failure, Outcome, files, output};
+use crate::analysis::{self, block_of};
+use crate::lower::{self, RaiseError, Raised};
+use crate::onnx::{DimValue, ElemType, Initializer, Model, TensorData, ValueInfo};
+use crate::text::{self, Style};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+pub(super) fn run(a: &Inspect) -> Outcome {
+    let model = files::read_model(&a.file)?;
+    let raised = lower::raise(&model);
+    if a.text || a.dot {
+        let graph = raised.map_err(|e| Failure::bad_file(format!("{}: {e}", a.file.display())))?.graph;
+        let out = if a.dot { analysis::dot(&graph) } else { text::print(&graph, &Style::COMPLETE) };
+        output::print(out)?;
+        return Ok(Exit::Fine);
+    }
+    let summary = Summary::new(&model, raised.as_ref());
+    if a.json {
+        output::json(&summary.json(&a.file))?
+    } else {
+        output::print(summary.text(&a.file))?
+    }
+    Ok(Exit::Fine)
+}
+
+#[derive(Default)]
+struct Block {
+    nodes: u64,
+    parameters: u64,
+    flops: u64,
+}
+
+struct Summary<'m> {
+    model: &'m Model,
+    parameters: u64,
+    flops: Option<u64>,
+    depth: Option<usize>,
+    /// Why there is no graph.
+    unknown: Option<String>,
+    ops: Vec<(String, u64)>,
+    /// In the order of the file.
+    blocks: Vec<(String, Block)>,
+    /// Files that hold tensors.
+    beside: BTreeMap<&'m str, u64>,
+}
+
+impl<'m> Summary<'m> {
+    fn new(model: &'m Model, raised: Result<&Raised, &RaiseError>) -> Self {
+        let mut ops: BTreeMap<String, u64> = BTreeMap::new();
+        let mut blocks = Blocks::default();
+        for n in &model.graph.nodes {
+            let domain = if n.domain.is_empty() { String::new() } else { format!("{}::", n.domain) };
+            *ops.entry(format!("{domain}{}", n.op_type)).or_default() += 1;
+            blocks.of(&lower::scope_of(&n.name)).nodes += 1;
+        }
+        let (mut parameters, mut beside) = (0, BTreeMap::new());
+        for i in &model.graph.initializers {
+            if is_parameter(i) {
+                let n = i.element_count().unwrap_or(0);
+                parameters += n;
+                blocks.of(&module_of(&i.name)).parameters += n;
+            }
+            if let TensorData::External { location, .. } = &i.data {
+                *beside.entry(location.as_str()).or_default() += i.byte_len().unwrap_or(0);
+            }
+        }
+        let scopes = raised.ok().and_then(|r| analysis::flops_by_scope(&r.graph));
+        for (scope, n) in scopes.iter().flatten() {
+            blocks.of(scope).flops += n;
+        }
+        let mut ops: Vec<_> = ops.into_iter().collect();
+        ops.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        Self {
+            model,
+            parameters,
+            flops: scopes.map(|s| s.values().sum()),
+            depth: raised.ok().map(|r| analysis::critical_path(&analysis::view(&r.graph)).len()),
+            unknown: raised.err().map(ToString::to_string),
+            ops,
+            blocks: blocks.list,
+            beside,
+        }
+    }
+
+    fn text(&self, file: &Path) -> String {
+        let m = self.model;
+        let mut out = String::new();
+        let mut line = |what: &str, value: &str| {
+            let _ = writeln!(out, "{what:<12}{}", value.replace('\n', &format!("\n{:12}", "")));
+        };
+        let size = std::fs::metadata(file).map_or(0, |m| m.len());
+        line("file", &format!("{} ({})", file.display(), output::bytes(size)));
+        for (location, n) in &self.beside {
+            line("beside it", &format!("{location} ({} of tensors)", output::bytes(*n)));
+        }
+        line("producer", format!("{} {}", m.producer_name, m.producer_version).trim());
+        line("opset", &opsets(m).iter().map(|(d, v)| format!("{d} {v}")).collect::<Vec<_>>().join(", "));
+        line("IR version", &m.ir_version.to_string());
+        m.graph.inputs.iter().for_each(|v| line("input", &port(v)));
+        m.graph.outputs.iter().for_each(|v| line("output", &port(v)));
+        line("parameters", &output::count(self.parameters));
+        match (&self.unknown, self.flops) {
+            (Some(why), _) => line("FLOPs", &format!("unknown: {why}")),
+            (None, Some(n)) => line("FLOPs", &format!("{} at batch 1", output::count(n))),
+            (None, None) => line("FLOPs", "too many to count"),
+        }
+        let depth = self.depth.map_or(String::new(), |d| format!(", {d} one after another"));
+        line("nodes", &format!("{}{depth}", m.graph.nodes.len()));
+        line("ops", &self.ops.iter().map(|(op, n)| format!("{op} {n}")).collect::<Vec<_>>().join(", "));
+        m.not_carried.iter().for_each(|part| line("not shown", part));
+        for (key, value) in &m.metadata {
+            let lines = value.trim_end().lines().count();
+            let value = if lines > 40 { format!("{lines} lines") } else { format!("\n{}", value.trim_end()) };
+            line("metadata", &format!("{key}: {}", if lines == 1 { value.trim_start() } else { &value }));
+        }
+        let mut t = output::table(&["block", ">nodes", ">parameters", ">FLOPs"]);
+        for (name, b) in &self.blocks {
+            let flops = if self.flops.is_some() { output::count(b.flops) } else { "?".to_owned() };
+            let name = if name.is_empty() { "(no module)" } else { name };
+            t.add_row([name, &b.nodes.to_string(), &output::count(b.parameters), &flops]);
+        }
+        format!("{out}\n{}", output::lines(&t))
+    }
+
+    fn json(&self, file: &Path) -> serde_json::Value {
+        let m = self.model;
+        let ports = |v: &[ValueInfo]| v.iter().map(port_json).collect::<Vec<_>>();
+        let block = |(name, b): &(String, Block)| {
+            let flops = self.flops.map(|_| b.flops);
+            json!({ "name": name, "nodes": b.nodes, "parameters": b.parameters, "flops": flops })
+        };
+        json!({
+            "file": file.display().to_string(),
+            "bytes": std::fs::metadata(file).map_or(0, |m| m.len()),
+            "external": self.beside.keys().collect::<Vec<_>>(),
+            "producer": { "name": m.producer_name, "version": m.producer_version },
+            "opsets": opsets(m).into_iter().map(|(d, v)| (d.to_owned(), v.into())).collect::<serde_json::Map<_, _>>(),
+            "ir_version": m.ir_version,
+            "inputs": ports(&m.graph.inputs),
+            "outputs": ports(&m.graph.outputs),
+            "metadata": m.metadata.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect::<serde_json::Map<_, _>>(),
+            "parameters": self.parameters,
+            "flops": self.flops,
+            "flops_unknown": self.unknown,
+            "nodes": m.graph.nodes.len(),
+            "depth": self.depth,
+            "ops": self.ops.iter().map(|(k, n)| (k.clone(), (*n).into())).collect::<serde_json::Map<_, _>>(),
+            "blocks": self.blocks.iter().map(block).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Blocks by name, in order of first appearance.
+#[derive(Default)]
+struct Blocks {
+    list: Vec<(String, Block)>,
+    places: BTreeMap<String, usize>,
+}
+
+impl Blocks {
+    fn of(&mut self, module: &str) -> &mut Block {
+        let name = block_of(module);
+        let at = *self.places.entry(name.clone()).or_insert_with(|| {
+            self.list.push((name, Block::default()));
+            self.list.len() - 1
+        });
+        &mut self.list[at].1
+    }
+}
+
+/// A parameter is named by its path; a constant, as the node that wanted it.
+fn module_of(initializer: &str) -> String {
+    match initializer.rsplit_once('.') {
+        Some((module, _)) if !initializer.starts_with('/') => module.to_owned(),
+        _ => lower::scope_of(initializer),
+    }
+}
+
+/// Floating-point tensors; scalars are parts of formulas.
+fn is_parameter(i: &Initializer) -> bool {
+    let float = matches!(i.elem, ElemType::Float | ElemType::Double | ElemType::Float16 | ElemType::Bfloat16);
+    float && i.element_count().is_some_and(|n| n > 1 || !i.name.starts_with('/'))
+}
+
+fn opsets(m: &Model) -> Vec<(&str, i64)> {
+    m.opset_imports.iter().map(|(d, v)| (if d.is_empty() { "ai.onnx" } else { d.as_str() }, *v)).collect()
+}
+
+fn port(v: &ValueInfo) -> String {
+    let dims = |s: &Vec<DimValue>| s.iter().map(dim).collect::<Vec<_>>().join(", ");
+    format!("{} {}{}", v.name, v.elem, v.shape.as_ref().map_or(String::new(), |s| format!("[{}]", dims(s))))
+}
+
+fn dim(d: &DimValue) -> String {
+    match d {
+        DimValue::Known(n) => n.to_string(),
+        DimValue::Symbol(s) => s.clone(),
+        DimValue::Unknown => "?".to_owned(),
+    }
+}
+
+fn port_json(v: &ValueInfo) -> serde_json::Value {
+    let dim = |d: &DimValue| if let DimValue::Known(n) = d { json!(n) } else { json!(dim(d)) };
+    let shape = v.shape.as_ref().map(|s| s.iter().map(dim).collect::<Vec<_>>());
+    json!({ "name": v.name, "type": v.elem.to_string(), "shape": shape })
+}

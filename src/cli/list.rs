@@ -1,0 +1,90 @@
+//! `vit-onnx list`.
+
+use super::args::List;
+use super::build::parameters;
+use super::{Exit, Failure, Outcome, output};
+use crate::analysis;
+use crate::compile::{Options, compile};
+use crate::template::{self, Model, Source};
+use crate::variants::{Entry, VARIANTS};
+use serde_json::json;
+
+pub(super) fn run(a: &List) -> Outcome {
+    let entries: Vec<&Entry> = match &a.variant {
+        None => VARIANTS.iter().collect(),
+        Some(name) => {
+            // Resolving says what is close to a wrong name.
+            let m = Model::resolve(&Source::Preset(name, "readme"), &[]).map_err(Failure::usage)?;
+            vec![m.entry]
+        }
+    };
+    let mut rows = Vec::new();
+    for e in entries {
+        for preset in template::presets(e) {
+            rows.push(row(e, preset)?);
+        }
+    }
+    if a.json {
+        let items: Vec<_> = rows.iter().map(Row::json).collect();
+        output::json(&items.into())?;
+        return Ok(Exit::Fine);
+    }
+    let mut t = output::table(&["variant", "preset", ">parameters", ">FLOPs", ">input", "releases", "arXiv", "title"]);
+    for r in &rows {
+        t.add_row([
+            r.entry.name,
+            &r.preset,
+            &output::count(r.parameters),
+            &r.flops.map_or("?".to_owned(), output::count),
+            &r.input.map(|n| n.to_string()).join("x"),
+            &releases(r.entry).join(", "),
+            r.entry.paper,
+            r.entry.title,
+        ]);
+    }
+    output::print(output::lines(&t))?;
+    Ok(Exit::Fine)
+}
+
+struct Row {
+    entry: &'static Entry,
+    preset: String,
+    parameters: u64,
+    flops: Option<u64>,
+    /// Channels, height, width.
+    input: [usize; 3],
+}
+
+fn row(entry: &'static Entry, preset: String) -> Result<Row, Failure> {
+    let at = |e: &dyn std::fmt::Display| Failure::new(Exit::Internal, format!("{} {preset}: {e}", entry.name));
+    let m = Model::resolve(&Source::Preset(entry.name, &preset), &[]).map_err(|e| at(&e))?;
+    let c = compile(&m, &Options::default()).map_err(|e| at(&e))?;
+    let image = m.variant.image();
+    let [h, w] = m.input_size.or(image.size).unwrap_or([224, 224]);
+    Ok(Row {
+        entry,
+        parameters: parameters(&c.declared),
+        flops: analysis::flops(&c.optimized.graph),
+        input: [image.channels, h, w],
+        preset,
+    })
+}
+
+fn releases(e: &Entry) -> Vec<&'static str> {
+    e.releases.iter().map(|r| r.name()).collect()
+}
+
+impl Row {
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "variant": self.entry.name,
+            "preset": self.preset,
+            "parameters": self.parameters,
+            "flops": self.flops,
+            "input": { "channels": self.input[0], "height": self.input[1], "width": self.input[2] },
+            "releases": releases(self.entry),
+            "paper": format!("arXiv {}", self.entry.paper),
+            "title": self.entry.title,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! `vit-onnx predict`.
+
+use super::args::Predict;
+use super::{Exit, Failure, Outcome, attention, build, engine, files, output};
+use crate::compile::metadata;
+use crate::image::{self, Prepared, Preprocessing};
+use crate::ir::{DType, Tensor};
+use crate::onnx::Model;
+use crate::runtime::{Port, PortDim, Session};
+use serde_json::json;
+use std::path::Path;
+
+pub(super) fn run(a: &Predict) -> Outcome {
+    let model = files::read_model(&a.model)?;
+    let given = a.labels.as_deref().map(build::read_labels).transpose()?;
+    let labels = given.or_else(|| files::metadata(&model, metadata::LABELS).map(ToOwned::to_owned));
+    let labels: Option<Vec<&str>> = labels.as_deref().map(|l| l.lines().map(str::trim).collect());
+    let heat = a.attention.as_deref().map(|h| attention::paths(h, &a.photos));
+    heat.iter().flatten().try_for_each(|h| files::output(h))?;
+    let (name, mut session) = engine::load(&a.model, &a.engine)?;
+    if heat.is_some() {
+        attention::require(session.outputs(), &a.model)?;
+    }
+    let how = preprocessing(&model, session.inputs(), &a.model)?;
+    output::say(&name);
+
+    let mut all = Vec::new();
+    for (i, photo) in a.photos.iter().enumerate() {
+        let picture = image::open(photo).map_err(Failure::bad_file)?;
+        let prepared = how.apply(&picture).map_err(|e| Failure::bad_file(format!("{}: {e}", photo.display())))?;
+        let outputs = classify(&mut *session, &prepared)?;
+        let top = top(&outputs, a.k, &a.model)?;
+        if let Some(l) = labels.as_ref().filter(|l| l.len() != top.classes) {
+            let from = a.labels.as_ref().map_or("the model file".to_owned(), |p| p.display().to_string());
+            let (lines, classes) = (l.len(), top.classes);
+            return Err(Failure::bad_file(format!("{from} has {lines} labels, the model {classes} classes")));
+        }
+        if let Some(paths) = &heat {
+            attention::draw(a, &prepared, &outputs, &paths[i])?;
+        }
+        let label = |class: usize| labels.as_ref().map_or_else(|| format!("class {class}"), |l| l[class].to_owned());
+        if a.json {
+            let one = |&(class, p): &(usize, f64)| json!({ "class": class, "label": label(class), "probability": p });
+            let predictions: Vec<_> = top.best.iter().map(one).collect();
+            all.push(json!({ "image": photo.display().to_string(), "predictions": predictions }));
+        } else {
+            output::print(table(photo, &top, &label))?;
+        }
+    }
+    if a.json {
+        output::json(&all.into())?;
+    }
+    Ok(Exit::Fine)
+}
+
+fn table(photo: &Path, top: &Top, label: &dyn Fn(usize) -> String) -> String {
+    let mut t = output::table(&[">probability", "label"]);
+    for &(class, p) in &top.best {
+        t.add_row([format!("{:.2} %", 100.0 * p), label(class)]);
+    }
+    format!("{}\n{}\n", photo.display(), output::lines(&t))
+}
+
+/// The settings in the file, else the usual ones for the size of the input.
+fn preprocessing(model: &Model, inputs: &[Port], path: &Path) -> Result<Preprocessing, Failure> {
+    let at = path.display();
+    let [Port { dtype: DType::F32, shape, .. }] = inputs else {
+        let inputs: Vec<String> = inputs.iter().map(|p| format!("{} {}", p.name, p.signature())).collect();
+        return Err(Failure::bad_file(format!("{at} takes {}; predict feeds one f32 image", inputs.join(", "))));
+    };
+    let [_, channels, height, width] = shape.as_slice() else {
+        let shape = inputs[0].signature();
+        return Err(Failure::bad_file(format!("{at} takes {shape}; predict feeds [batch, channels, height, width]")));
+    };
+    if let Some(json) = files::metadata(model, metadata::PREPROCESSING) {
+        return serde_json::from_str(json)
+            .map_err(|e| Failure::bad_file(format!("{at}: {}: {e}", metadata::PREPROCESSING)));
+    }
+    let standard = match (channels, height, width) {
+        (PortDim::Known(c), PortDim::Known(h), PortDim::Known(w)) => Preprocessing::standard([*h, *w], *c),
+        // A foreign model that takes any size.
+        (PortDim::Known(c), ..) => Preprocessing::standard([224, 224], *c),
+        _ => Preprocessing::standard([224, 224], 3),
+    };
+    standard.ok_or_else(|| Failure::bad_file(format!("{at} takes {channels} channels; photographs have 1 or 3")))
+}
+
+/// Runs the model on one image; a fixed batch is filled with copies of it.
+fn classify(session: &mut dyn Session, image: &Prepared) -> Result<Vec<(String, Tensor)>, Failure> {
+    let port = session.inputs().first().expect("preprocessing has seen one input").clone();
+    let x = &image.pixel_values;
+    let x = match port.shape.first() {
+        Some(PortDim::Known(n)) if *n != 1 => {
+            let one = x.to_vec::<f32>().expect("images are f32");
+            let mut shape = x.shape().to_vec();
+            shape[0] = *n;
+            Tensor::new(&shape, one.repeat(*n))
+        }
+        _ => x.clone(),
+    };
+    Ok(session.run(&[(port.name, x)])?)
+}
+
+struct Top {
+    /// Class and probability, the likeliest first.
+    best: Vec<(usize, f64)>,
+    classes: usize,
+}
+
+/// The likeliest classes of the first image.
+fn top(outputs: &[(String, Tensor)], k: usize, model: &Path) -> Result<Top, Failure> {
+    let scores = |(_, t): &&(String, Tensor)| t.rank() == 2 && t.dtype().is_float() && t.shape().iter().all(|&n| n > 0);
+    let named = outputs.iter().find(|(n, _)| n == "logits").filter(scores);
+    let Some((name, logits)) = named.or_else(|| outputs.iter().find(scores)) else {
+        let has: Vec<String> = outputs.iter().map(|(n, t)| format!("{n} {}{:?}", t.dtype(), t.shape())).collect();
+        let (at, has) = (model.display(), has.join(", "));
+        return Err(Failure::bad_file(format!("{at} gives {has}; predict needs class scores [batch, classes]")));
+    };
+    let x = first(logits).to_f64_vec();
+    if x.iter().any(|v| !v.is_finite()) {
+        return Err(Failure::new(Exit::Internal, format!("`{name}` holds values that are not finite")));
+    }
+    let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let e: Vec<f64> = x.iter().map(|v| (v - largest).exp()).collect();
+    let sum: f64 = e.iter().sum();
+    let mut best: Vec<(usize, f64)> = e.iter().map(|v| v / sum).enumerate().collect();
+    best.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    best.truncate(k);
+    Ok(Top { best, classes: x.len() })
+}
+
+/// The first of a batch, in f32.
+pub(super) fn first(t: &Tensor) -> Tensor {
+    let (t, shape) = (t.cast(DType::F32), t.shape().get(1..).unwrap_or_default());
+    let n: usize = shape.iter().product();
+    let mut values = t.to_vec::<f32>().expect("just cast to f32");
+    values.resize(n, 0.0);
+    Tensor::new(shape, values)
+}
