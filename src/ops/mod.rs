@@ -285,6 +285,7 @@ ops! {
 pub use binary::BinaryKind;
 pub use logic::CompareKind;
 pub use reduce::ReduceKind;
+pub(crate) use resize::CUBIC_A;
 pub use unary::UnaryKind;
 
 impl Operator for Op {

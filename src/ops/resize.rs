@@ -165,30 +165,34 @@ mod tests {
     use crate::build::Builder;
     use crate::eval;
     use crate::ir::{DType, Stage, Symbol};
+    use crate::ops::Op;
     use std::path::Path;
 
-    /// Written by `tests/fixtures/resample/make.py` with PyTorch.
-    fn fixtures() -> Vec<(Tensor, Tensor)> {
+    /// Written by `tests/fixtures/resample/make.py`: a map, and what PyTorch makes of it in f32 and in f64.
+    fn fixtures() -> Vec<[Tensor; 3]> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/resample/pytorch.json");
         let text = std::fs::read_to_string(path).expect("the fixture");
         let json: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
         let tensor = |v: &serde_json::Value| {
             let numbers = |k: &str| v[k].as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number"));
             let shape: Vec<usize> = numbers("shape").map(|n| n as usize).collect();
-            Tensor::new(&shape, numbers("data").map(|x| x as f32).collect::<Vec<_>>())
+            Tensor::new(&shape, numbers("data").collect::<Vec<_>>())
         };
-        json.iter().map(|case| (tensor(&case["input"]), tensor(&case["output"]))).collect()
+        json.iter().map(|case| ["input", "f32", "f64"].map(|k| tensor(&case[k]))).collect()
     }
 
     #[test]
     fn equals_pytorch() {
         let cases = fixtures();
         assert!(cases.len() >= 4);
-        for (x, want) in cases {
-            let op = Resize { to: want.shape()[2..].iter().map(|&n| Dim::from(n)).collect() };
-            let got = eval::op(&op.into(), std::slice::from_ref(&x)).expect("a value");
-            let off = got[0].max_abs_diff(&want).expect("one shape");
-            assert!(off <= 1e-6, "{:?} to {:?}: off by {off:e}", x.shape(), want.shape());
+        for [x, single, double] in cases {
+            let op = Op::from(Resize { to: single.shape()[2..].iter().map(|&n| Dim::from(n)).collect() });
+            // PyTorch computes the places of pixels in the type of the map.
+            for (dtype, want, bound) in [(DType::F32, &single, 1e-5), (DType::F64, &double, 1e-8)] {
+                let got = eval::op(&op, &[x.cast(dtype)]).expect("a value");
+                let off = got[0].cast(DType::F64).max_abs_diff(want).expect("one shape");
+                assert!(off <= bound, "{dtype} {:?} to {:?}: off by {off:e}", x.shape(), want.shape());
+            }
         }
     }
 

@@ -186,11 +186,11 @@ impl Variant for CvT {
 
     fn sizes(&self, r: Release) -> Sizes {
         // Strides divide known sizes with rounding, symbolic ones only exactly.
-        let unit = self.stages(r).iter().scan(1, |stride, c| {
-            *stride *= c.emb_stride;
-            Some(*stride * c.kv_proj_stride)
-        });
-        let unit = unit.fold(1, super::least_common_multiple);
+        let (mut stride, mut unit) = (1, 1);
+        for c in self.stages(r) {
+            stride *= c.emb_stride;
+            unit = super::least_common_multiple(unit, stride * c.kv_proj_stride);
+        }
         Sizes { step: [1; 2], square: false, symbolic: Ok([unit; 2]) }
     }
 

@@ -160,7 +160,8 @@ mod tests {
     fn sizes_are_held_against_what_the_variant_takes() {
         assert_eq!(decide("vit", "dynamic"), Ok("32*h 32*w".into()));
         assert_eq!(decide("vit", "64x96"), Ok("64 96".into()));
-        assert_eq!(decide("cross_vit", "dynamic"), Ok("48*h 48*w".into()));
+        assert_eq!(decide("cross_vit", "dynamic"), Ok("64*h 64*w".into()));
+        assert_eq!(super::super::least_common_multiple(12, 16), 48);
         assert_eq!(decide("cvt", "dynamic"), Ok("32*h 32*w".into()));
         assert!(decide("vit", "40").expect_err("no multiple").contains("32 or 64 is"));
         assert!(decide("vit", "16").expect_err("too small").contains("; 32 is"));

@@ -3,6 +3,8 @@ mod attention_maps;
 mod conformance;
 mod fuzz;
 mod golden;
+#[cfg(feature = "runtime")]
+mod image_size;
 mod manifests;
 mod parity;
 #[cfg(feature = "runtime")]
