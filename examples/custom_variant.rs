@@ -8,10 +8,10 @@ use std::io::Write as _;
 use vit_onnx::build::{Scope, T};
 use vit_onnx::eval;
 use vit_onnx::ir::{DType, Tensor};
-use vit_onnx::nn::{Release, gelu, layer_norm, linear, patches};
+use vit_onnx::nn::{Fit, Release, gelu, layer_norm, linear, patches};
 use vit_onnx::ops::Program;
 use vit_onnx::passes::{self, INFERENCE};
-use vit_onnx::variants::{Declare, Image, Outputs, Variant, declare};
+use vit_onnx::variants::{Declare, Image, Outputs, Sizes, Variant, declare};
 use vit_onnx::weights::{Checkpoint, Supply};
 
 /// Mixes along tokens and along channels in turn; no attention.
@@ -37,7 +37,11 @@ impl Variant for Mixer {
         if divides { Vec::new() } else { vec!["image: does not divide by patch".to_owned()] }
     }
 
-    fn forward<'g>(&self, _: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+    fn sizes(&self, _: Release) -> Sizes {
+        Sizes::squares(self.patch, "mixing tokens takes a weight for each of them")
+    }
+
+    fn forward<'g>(&self, _: Release, s: Scope<'g>, img: T<'g>, _: Fit) -> Outputs<'g> {
         let mut x = linear(s.at("stem"), patches(img, [self.patch; 2]), self.dim);
         for i in 0..self.depth {
             let block = s.at(format_args!("mixer.{i}"));

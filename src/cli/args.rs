@@ -7,6 +7,7 @@ pub(super) use engine::{EngineArgs, EngineChoice, Predict, Run, Verify};
 pub(super) use look::{Completions, Doctor, Inspect, Install, List, Man, Opt, Runtime};
 
 use crate::template;
+use crate::variants::ImageSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -77,6 +78,7 @@ Examples:
   vit-onnx build --variant vit --set image_size=384 --set depth=8 --seed 7
   vit-onnx build --config model.toml --weights model.pt --labels labels.txt -o model.onnx
   vit-onnx build --config model.onnx --weights model.pt --output-tensor attentions -o seen.onnx
+  vit-onnx build --variant vit --weights model.pt --image-size 384 -o larger.onnx
   vit-onnx build --variant vit --target ort-cpu --batch 1 --opset 17
 Without --weights the parameters are drawn as PyTorch would draw them. Values of --set are TOML or a bare word:
 --set dim=[256,384,512], --set release=1, --set pool=mean, --set inner.kind=nystrom.";
@@ -126,6 +128,10 @@ pub(super) struct Build {
     /// repeated.
     #[arg(long = "output-tensor", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(crate::variants::TAPS))]
     pub(super) output_tensors: Vec<String>,
+    /// Images of another size than the checkpoint's `image_size`: `N` or `HxW`, with position tables resampled, or
+    /// `dynamic`, with them resampled when the model runs. (`--input-size` uses their leading rows.)
+    #[arg(long, value_name = "SIZE", conflicts_with = "input_size")]
+    pub(super) image_size: Option<ImageSize>,
     /// Class names, one a line, to travel in the file.
     #[arg(long, value_name = "FILE")]
     pub(super) labels: Option<PathBuf>,

@@ -9,7 +9,7 @@ use crate::ops::{Graph, Program};
 use crate::passes::{self, Pass, PassError};
 use crate::template::{Model, Source};
 use crate::text::{self, Style};
-use crate::variants::{self, Declare};
+use crate::variants::{self, Declare, ImageSize};
 use crate::weights::{self, Checkpoint, ImportOptions, WeightError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -22,6 +22,7 @@ pub(super) fn run(a: &Build) -> Outcome {
         target: a.target,
         opset: a.opset,
         batch: a.batch.0,
+        image_size: image_size(a)?,
         taps: a.output_tensors.clone(),
         labels: a.labels.as_deref().map(read_labels).transpose()?,
         passes: passes::Options { fuel: a.fuel, stop_after: a.stop_after.clone() },
@@ -38,6 +39,7 @@ pub(super) fn run(a: &Build) -> Outcome {
     let start = Instant::now();
     let compiled = compile_with(&model, &options, &mut print).map_err(failure)?;
     let built = start.elapsed();
+    compiled.notes.iter().for_each(output::note);
     let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
     if a.explain {
         explain(&compiled);
@@ -62,7 +64,7 @@ pub(super) fn run(a: &Build) -> Outcome {
         "{model}: {} nodes, {} parameters, opset {}, target {}; compiled in {:.1} ms, written in {:.2} s ({})",
         compiled.model.graph.nodes.len(),
         output::count(parameters(&compiled.declared)),
-        options.opset.unwrap_or(options.target.default_opset()),
+        compiled.model.opset_imports[0].1,
         options.target,
         built.as_secs_f64() * 1e3,
         start.elapsed().saturating_sub(built).as_secs_f64(),
@@ -94,7 +96,7 @@ fn release_of_weights(a: &Build, model: Model) -> Result<Model, Failure> {
     let source = weights::open(path, a.weights.weights_key.as_deref()).map_err(|e| weight_failure(&e))?;
     let strict = ImportOptions { prefix: a.weights.weights_prefix.clone(), ..ImportOptions::default() };
     let fits = |m: &Model| {
-        let declare = Declare { batch: a.batch.0, input_size: m.input_size, taps: Vec::new() };
+        let declare = Declare { batch: a.batch.0, input_size: m.input_size, ..Declare::default() };
         let declared = variants::declare(m.entry.name, &*m.variant, m.release, &declare);
         declared.is_ok_and(|g| weights::import(&*source, &weights::specs(&g), &strict).is_ok())
     };
@@ -110,6 +112,18 @@ fn release_of_weights(a: &Build, model: Model) -> Result<Model, Failure> {
         }
     }
     Ok(model)
+}
+
+/// Which images the file is for: as asked, else as the file was that the model comes from.
+fn image_size(a: &Build) -> Result<ImageSize, Failure> {
+    let from = a.model.config.as_ref().filter(|p| p.extension().is_some_and(|e| e == "onnx"));
+    let (None, None, Some(path)) = (a.image_size, &a.model.input_size, from) else {
+        return Ok(a.image_size.unwrap_or_default());
+    };
+    let file = files::read_model(path)?;
+    let text = files::metadata(&file, metadata::IMAGE_SIZE);
+    text.map_or(Ok(ImageSize::Trained), str::parse)
+        .map_err(|e| Failure::bad_file(format!("{}: {}: {e}", path.display(), metadata::IMAGE_SIZE)))
 }
 
 /// Decides the model from the command line.
@@ -174,8 +188,10 @@ pub(super) fn read_labels(path: &Path) -> Result<String, Failure> {
 
 fn failure(e: CompileError) -> Failure {
     let exit = match &e {
+        CompileError::ImageSize(_) => Exit::Usage,
         CompileError::Build(_) => Exit::BadFile,
-        CompileError::Pass(PassError::Unknown(..)) | CompileError::Lower(LowerError::Opset(_)) => Exit::Usage,
+        CompileError::Pass(PassError::Unknown(..))
+        | CompileError::Lower(LowerError::Opset(_) | LowerError::Unspellable { .. }) => Exit::Usage,
         CompileError::Pass(_) | CompileError::Lower(_) => Exit::Internal,
     };
     Failure::new(exit, e)

@@ -5,13 +5,15 @@
 
 use crate::build::BuildErrors;
 use crate::image::Preprocessing;
+use crate::ir::{Dim, ValueId};
 use crate::lower::{self, LowerError, Target};
 use crate::onnx::{self, External, Model as OnnxModel, TensorData, WriteError, WriteOptions, Written};
-use crate::ops::{Graph, Program};
+use crate::ops::{Graph, Op, Program};
 use crate::passes::{self, Ctx, Pass, PassError};
 use crate::template::Model;
-use crate::variants::{self, Declare};
+use crate::variants::{self, Declare, ImageSize};
 use crate::weights::{Checkpoint, Supply};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Metadata keys of the files this tool writes.
@@ -22,6 +24,8 @@ pub mod metadata {
     pub const VERSION: &str = "vit-onnx.version";
     /// The target it was compiled for.
     pub const TARGET: &str = "vit-onnx.target";
+    /// `HxW` or `dynamic`, where the file is for other images than the checkpoint: what `--image-size` was.
+    pub const IMAGE_SIZE: &str = "vit-onnx.image_size";
     /// What to do with an image before the model sees it (JSON).
     pub const PREPROCESSING: &str = "vit-onnx.preprocessing";
     /// Class names, one a line.
@@ -33,10 +37,12 @@ pub mod metadata {
 pub struct Options {
     /// The target.
     pub target: Target,
-    /// The `ai.onnx` opset; `None` for the target's default.
+    /// The `ai.onnx` opset; `None` for the target's default, or the lowest that can say the model.
     pub opset: Option<i64>,
     /// A number of images, or `None` for a symbolic batch.
     pub batch: Option<usize>,
+    /// Which images the model is compiled for.
+    pub image_size: ImageSize,
     /// Intermediate values to give out too.
     pub taps: Vec<String>,
     /// Class names, to travel with the file.
@@ -51,6 +57,7 @@ impl Default for Options {
             target: Target::Portable,
             opset: None,
             batch: None,
+            image_size: ImageSize::Trained,
             taps: Vec::new(),
             labels: None,
             passes: passes::Options::default(),
@@ -61,6 +68,9 @@ impl Default for Options {
 /// Why a model could not be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
+    /// The model cannot have images of this size.
+    #[error("{0}")]
+    ImageSize(String),
     /// The declaration does not type: sizes that do not fit.
     #[error("{0}")]
     Build(#[from] BuildErrors),
@@ -85,6 +95,8 @@ pub struct Compiled {
     pub model: OnnxModel,
     /// What the rules did and refused.
     pub report: Ctx,
+    /// What whoever builds should know: position tables that are not used as they were learned.
+    pub notes: Vec<String>,
 }
 
 /// Compiles a declaration.
@@ -98,26 +110,67 @@ pub fn compile_with(
     options: &Options,
     after: &mut dyn FnMut(&Pass, &Program),
 ) -> Result<Compiled, CompileError> {
-    let declare = Declare { batch: options.batch, input_size: m.input_size, taps: options.taps.clone() };
+    let decided = options.image_size.decide(m.entry.name, &*m.variant, m.release, m.input_size);
+    decided.map_err(CompileError::ImageSize)?;
+    let declare = Declare {
+        batch: options.batch,
+        input_size: m.input_size,
+        image_size: options.image_size,
+        taps: options.taps.clone(),
+    };
     let declared = variants::declare(m.entry.name, &*m.variant, m.release, &declare)?;
     let (optimized, mut report) = passes::optimize(&Program::new(declared.clone()), &options.passes, after)?;
-    let opset = options.opset.unwrap_or(options.target.default_opset());
+    let opset = options.opset.unwrap_or_else(|| lower::least_opset(&optimized, options.target));
     let (program, cleanup) = lower::lower(&optimized, options.target, opset, after)?;
     for (rule, n) in cleanup.counts {
         *report.counts.entry(rule).or_default() += n;
     }
     let model = lower::emit(&program.graph, options.target, opset, describe(m, options))?;
-    Ok(Compiled { declared, optimized, program, model, report })
+    let notes = resampled_tables(&declared);
+    Ok(Compiled { declared, optimized, program, model, report, notes })
+}
+
+/// Says which position tables are resampled, and when; many tables of one size are said once.
+fn resampled_tables(g: &Graph) -> Vec<String> {
+    let mut tables: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (_, n) in g.nodes() {
+        let Op::Resize(resize) = &n.op else { continue };
+        let Some(path) = table(g, n.inputs[0]) else { continue };
+        let size = |d: &[Dim]| d.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
+        let from = size(&g.ty(n.inputs[0]).shape[2..]);
+        let how = if resize.to.iter().all(|d| d.value().is_some()) {
+            format!("resampled from {from} to {} (bicubic, antialiased)", size(&resize.to))
+        } else {
+            format!("resampled from {from} to the image's grid when the model runs (bicubic, antialiased)")
+        };
+        tables.entry(how).or_default().push(path);
+    }
+    let note = |(how, paths): (String, Vec<&str>)| match paths.as_slice() {
+        [path] => format!("position table {path} {how}"),
+        paths => format!("{} position tables {how}", paths.len()),
+    };
+    tables.into_iter().map(note).collect()
+}
+
+/// The parameter that `v` is a rearrangement of.
+fn table(g: &Graph, v: ValueId) -> Option<&str> {
+    match g.producer(v) {
+        None => g.as_param(v).map(|p| p.path.as_str()),
+        Some(n) => table(g, *g.node(n).inputs.first()?),
+    }
 }
 
 fn describe(m: &Model, options: &Options) -> Vec<(String, String)> {
     let image = m.variant.image();
-    let size = m.input_size.or(image.size).unwrap_or([224, 224]);
+    let size = options.image_size.preferred(&*m.variant, m.release, m.input_size);
     let mut out = vec![
         (metadata::MODEL.to_owned(), m.to_table().to_string()),
         (metadata::VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         (metadata::TARGET.to_owned(), options.target.name().to_owned()),
     ];
+    if options.image_size != ImageSize::Trained {
+        out.push((metadata::IMAGE_SIZE.to_owned(), options.image_size.to_string()));
+    }
     // Photographs have one or three channels; other inputs have no standard preprocessing.
     if let Some(p) = Preprocessing::standard(size, image.channels) {
         let json = serde_json::to_string(&p).expect("preprocessing is plain data");

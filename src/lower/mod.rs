@@ -39,6 +39,13 @@ pub enum LowerError {
     Opset(i64),
 }
 
+/// The lowest opset from the target's default on that can say the program; the default when none can.
+pub fn least_opset(p: &Program, target: Target) -> i64 {
+    let default = target.default_opset();
+    let supported = (default..).take_while(|&n| crate::onnx::ir_version_for(n).is_some());
+    supported.into_iter().find(|&n| legalize(p, target, n).is_ok()).unwrap_or(default)
+}
+
 /// The optimised program, decided for a target: every op has a spelling.
 pub fn lower(
     p: &Program,

@@ -7,9 +7,10 @@
 use crate::build::{BuildErrors, Builder, T};
 use crate::ir::{DType, Dim, Init, Real, Stage, Symbol, Tensor, TensorType};
 use crate::onnx::{self, Attribute, DimValue, ElemType, Initializer, Model, TensorData};
+use crate::ops::CUBIC_A;
 use crate::ops::{
     Attention, BatchNormalization, Binary, BinaryKind, Compare, CompareKind, Conv, ConvTranspose, FusedMatMul, Gelu,
-    Graph, HardSwish, LayerNormalization, Op, OpDef, ReduceKind, Unary, UnaryKind,
+    Graph, HardSwish, LayerNormalization, Op, OpDef, ReduceKind, Resize, Unary, UnaryKind,
 };
 use std::collections::HashMap;
 
@@ -369,6 +370,22 @@ impl<'g> Raise<'g> {
         Ok(vec![x.reshape(to)])
     }
 
+    /// Antialiased bicubic resampling of the last two of four axes, as this tool emits it; nothing else.
+    fn resize(&self, s: &Site<'_>) -> Result<T<'g>, RaiseError> {
+        let is = |name: &str, value: &str| s.n.get(name) == Some(&Attribute::String(value.into()));
+        let half_pixel =
+            s.n.get("coordinate_transformation_mode").is_none() || is("coordinate_transformation_mode", "half_pixel");
+        let ours = is("mode", "cubic") && half_pixel && s.flag("antialias") && s.flag("exclude_outside");
+        if !ours || s.float("cubic_coeff_a", -0.75) != CUBIC_A || s.n.get("axes").is_some() || !s.has(3) {
+            return s.fail("only antialiased bicubic resampling to a given size is supported");
+        }
+        let (x, to) = (self.x(s, 0)?, self.dims(s, 3)?);
+        if x.rank() != 4 || to.len() != 4 || x.dims()[..2] != to[..2] {
+            return s.fail("only the last two of four axes can be resampled");
+        }
+        Ok(self.b.apply(Resize { to: to[2..].to_vec() }, &[x]))
+    }
+
     fn conv(&self, s: &Site<'_>) -> Result<Conv, RaiseError> {
         if s.n.get("auto_pad").is_some_and(|a| *a != Attribute::String("NOTSET".into())) {
             return s.fail("auto_pad is not supported");
@@ -450,6 +467,7 @@ impl<'g> Raise<'g> {
                     None => s.fail("the shape does not broadcast"),
                 }
             }
+            "Resize" => one(self.resize(s)?),
             "Slice" => self.slice(s),
             "Pad" => self.pad(s),
             "Concat" => {

@@ -27,6 +27,7 @@ mod layout;
 mod logic;
 mod matmul;
 mod reduce;
+mod resize;
 mod softmax;
 mod top_k;
 mod training;
@@ -265,6 +266,7 @@ ops! {
     Slice: layout::Slice,
     Pad: layout::Pad,
     Concat: layout::Concat,
+    Resize: resize::Resize,
     Gather: gather::Gather,
     GatherElements: gather::GatherElements,
     ScatterElements: gather::ScatterElements,
@@ -283,6 +285,7 @@ ops! {
 pub use binary::BinaryKind;
 pub use logic::CompareKind;
 pub use reduce::ReduceKind;
+pub(crate) use resize::CUBIC_A;
 pub use unary::UnaryKind;
 
 impl Operator for Op {

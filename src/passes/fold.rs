@@ -2,7 +2,8 @@
 //! into the weight program.
 //!
 //! A value moves when its op is deterministic, its shape has no symbol and it is no larger than what
-//! it is made of (or [`SMALL`]), so that a broadcast is never written out to a file.
+//! it is made of (or [`SMALL`]), so that a broadcast is never written out to a file. A resampled table may be larger:
+//! to resample it in every run would cost more than to store it.
 //! Before `y = x @ transpose @w`, after `y = x @ @w.transpose` and `w.transpose = transpose @w`
 //! in the weight program.
 
@@ -42,7 +43,8 @@ fn classify(g: &Graph) -> Side<ValueId, When> {
     for (_, n) in g.nodes() {
         let size = |v: ValueId| g.ty(v).shape.elements().value().unwrap_or(i64::MAX);
         let budget = n.inputs.iter().map(|&v| size(v)).fold(0i64, i64::saturating_add).max(SMALL);
-        let fits = n.outputs().all(|v| is_static(&g.ty(v).shape) && size(v) <= budget);
+        let grows = matches!(n.op, Op::Resize(_));
+        let fits = n.outputs().all(|v| is_static(&g.ty(v).shape) && (grows || size(v) <= budget));
         let pure = n.op.def().traits().exactness != Exactness::Random;
         let at = if matches!(n.op, Op::Const(_)) {
             When::Now

@@ -1,9 +1,11 @@
 //! CaiT: going deeper with layer scale, talking heads and class attention (Touvron et al. 2021, arXiv 2103.17239).
 
-use super::{Image, Outputs, Variant};
+use super::{Image, Outputs, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::{Dim, Init, Real};
-use crate::nn::{Release, context_qkv, feed_forward, layer_norm, linear, merge_heads, patch_embedding};
+use crate::nn::{
+    Fit, Release, context_qkv, feed_forward, layer_norm, linear, merge_heads, patch_embedding, patch_grid, positions,
+};
 use serde::{Deserialize, Serialize};
 
 /// Arguments of `vit_pytorch.cait.CaiT`, and which layers stay.
@@ -132,12 +134,16 @@ impl Variant for CaiT {
         wrong
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
-        let (side, d) = (self.image_size / self.patch_size, self.dim);
-        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, [self.patch_size; 2], d);
+    fn sizes(&self, _: Release) -> Sizes {
+        Sizes::patches([self.patch_size; 2])
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+        let (side, patch, d) = (self.image_size / self.patch_size, [self.patch_size; 2], self.dim);
+        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, patch, d);
         let pos = s.param("pos_embedding", [1, side * side, d], Init::NORMAL);
-        // An image smaller than the table uses its leading rows, not a 2-D crop.
-        x = s.dropout(x + pos.narrow(1, 0, x.dim(1)), self.emb_dropout);
+        let pos = positions(pos, x, 0, [side; 2], &patch_grid(img, patch), fit);
+        x = s.dropout(x + pos, self.emb_dropout);
         x = self.stack(s.at("patch_transformer"), r, x, None, self.depth, self.keep_patch.as_deref());
         let one: [Dim; 3] = [x.dim(0), 1.into(), d.into()];
         let cls = s.param("cls_token", [1, 1, d], Init::NORMAL).expand(one);

@@ -1,10 +1,10 @@
 //! CrossViT: two patch sizes whose class tokens look at each other's patches (Chen et al. 2021, arXiv 2103.14899).
 
-use super::{Image, Outputs, Variant};
+use super::{Image, Outputs, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::nn::{
-    Attention, Release, class_and_positions, context_qkv, feed_forward, layer_norm, linear, merge_heads,
-    patch_embedding, scaled_dot_product,
+    Attention, Fit, Release, class_and_positions, context_qkv, feed_forward, layer_norm, linear, merge_heads,
+    patch_embedding, patch_grid, scaled_dot_product,
 };
 use serde::{Deserialize, Serialize};
 
@@ -134,11 +134,11 @@ impl CrossViT {
         ]
     }
 
-    fn embed<'g>(&self, s: Scope<'g>, r: Release, img: T<'g>, c: Branch) -> T<'g> {
+    fn embed<'g>(&self, s: Scope<'g>, r: Release, img: T<'g>, fit: Fit, c: Branch) -> T<'g> {
         let s = s.at(format!("{}_image_embedder", c.name));
-        let side = self.image_size / c.patch;
-        let x = patch_embedding(s.at("to_patch_embedding"), r, img, [c.patch; 2], c.dim);
-        s.dropout(class_and_positions(s, x, side * side), self.emb_dropout)
+        let (side, patch) = (self.image_size / c.patch, [c.patch; 2]);
+        let x = patch_embedding(s.at("to_patch_embedding"), r, img, patch, c.dim);
+        s.dropout(class_and_positions(s, x, [side; 2], &patch_grid(img, patch), fit), self.emb_dropout)
     }
 
     /// The class tokens look at the other branch's patches, in rounds. Keys `layers.i.{0,1}`.
@@ -146,7 +146,7 @@ impl CrossViT {
         let _in = s.enter();
         let c = Attention { heads: self.cross_attn_heads, dim_head: self.cross_attn_dim_head, dropout: self.dropout };
         let mut cls = x.map(|t| t.narrow(1, 0, 1));
-        let patches = x.map(|t| t.narrow(1, 1, t.size(1) - 1));
+        let patches = x.map(|t| t.narrow(1, 1, t.dim(1) - 1));
         for i in 0..self.cross_attn_depth {
             let s = s.at("layers").at(i);
             // Both look at patches only, so the small branch's new token does not enter the large one's.
@@ -179,9 +179,14 @@ impl Variant for CrossViT {
         grids.chain(super::no_classes(self.num_classes)).chain(super::not_rgb(r, self.channels)).collect()
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+    fn sizes(&self, _: Release) -> Sizes {
+        // Both branches see whole patches.
+        Sizes::patches([super::least_common_multiple(self.sm_patch_size, self.lg_patch_size); 2])
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
         let branches = self.branches();
-        let mut x = branches.map(|c| self.embed(s, r, img, c));
+        let mut x = branches.map(|c| self.embed(s, r, img, fit, c));
         for i in 0..self.depth {
             let level = s.at("multi_scale_encoder.layers").at(i);
             x = [0, 1].map(|j| encode(level.at(j), r, x[j], branches[j]));

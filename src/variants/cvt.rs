@@ -3,11 +3,11 @@
 //! Three stages, each a strided convolution and blocks whose queries, keys and values come from depthwise
 //! convolutions. No class token and no positions, so images may have any size.
 
-use super::{Image, Outputs, Variant};
+use super::{Image, Outputs, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::Init;
 use crate::nn::{
-    Release, batch_norm2d, channel_norm, conv2d, depthwise_no_bias, gelu, linear, map_to_tokens, merge_heads,
+    Fit, Release, batch_norm2d, channel_norm, conv2d, depthwise_no_bias, gelu, linear, map_to_tokens, merge_heads,
     pointwise, pointwise_no_bias, scaled_dot_product, split_heads,
 };
 use crate::ops::Conv;
@@ -184,7 +184,17 @@ impl Variant for CvT {
         wrong
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+    fn sizes(&self, r: Release) -> Sizes {
+        // Strides divide known sizes with rounding, symbolic ones only exactly.
+        let (mut stride, mut unit) = (1, 1);
+        for c in self.stages(r) {
+            stride *= c.emb_stride;
+            unit = super::least_common_multiple(unit, stride * c.kv_proj_stride);
+        }
+        Sizes { step: [1; 2], square: false, symbolic: Ok([unit; 2]) }
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, _: Fit) -> Outputs<'g> {
         let mut x = img;
         for (i, c) in self.stages(r).into_iter().enumerate() {
             let s = s.at("layers").at(i);

@@ -1,11 +1,11 @@
 //! DeepViT: re-attention keeps the maps of deep layers apart (Zhou et al. 2021, arXiv 2103.11886).
 
-use super::{Image, Outputs, Pool, Variant};
+use super::{Image, Outputs, Pool, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::Init;
 use crate::nn::{
-    Release, class_and_positions, feed_forward, layer_norm, linear, linear_no_bias, merge_heads, patch_embedding,
-    split_heads,
+    Fit, Release, class_and_positions, feed_forward, layer_norm, linear, linear_no_bias, merge_heads, patch_embedding,
+    patch_grid, split_heads,
 };
 use serde::{Deserialize, Serialize};
 
@@ -90,10 +90,14 @@ impl Variant for DeepViT {
         grid.into_iter().chain(super::no_classes(self.num_classes)).collect()
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
-        let side = self.image_size / self.patch_size;
-        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, [self.patch_size; 2], self.dim);
-        x = s.dropout(class_and_positions(s, x, side * side), self.emb_dropout);
+    fn sizes(&self, _: Release) -> Sizes {
+        Sizes::patches([self.patch_size; 2])
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+        let (side, patch) = (self.image_size / self.patch_size, [self.patch_size; 2]);
+        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, patch, self.dim);
+        x = s.dropout(class_and_positions(s, x, [side; 2], &patch_grid(img, patch), fit), self.emb_dropout);
         x = self.blocks(s.at("transformer"), r, x);
         x = match self.pool {
             Pool::Cls => x.pick(1, 0),

@@ -1,10 +1,10 @@
 //! `vit_pytorch.efficient.ViT`: embedding and head of ViT around a transformer of choice.
 
 use super::inner::Plugged;
-use super::{Image, Outputs, Pool, Size2, Variant};
+use super::{Image, Outputs, Pool, Size2, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::Init;
-use crate::nn::{Release, layer_norm, linear, patch_embedding, prepend_class_token};
+use crate::nn::{Fit, Release, layer_norm, linear, patch_embedding, patch_grid, positions, prepend_class_token};
 use serde::{Deserialize, Serialize};
 
 /// Arguments of `vit_pytorch.efficient.ViT`.
@@ -30,10 +30,14 @@ pub struct Efficient {
 }
 
 impl Efficient {
+    /// Rows and columns of patches that the position table is made for.
+    fn grid(&self) -> [usize; 2] {
+        super::grid(self.image_size, self.patch_size)
+    }
+
     /// Tokens, the class token included.
     fn tokens(&self) -> usize {
-        let ([h, w], [p1, p2]) = (self.image_size.hw(), self.patch_size.hw());
-        (h / p1) * (w / p2) + 1
+        self.grid().iter().product::<usize>() + 1
     }
 }
 
@@ -53,13 +57,20 @@ impl Variant for Efficient {
         wrong
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+    fn sizes(&self, _: Release) -> Sizes {
+        let sizes = Sizes::patches(self.patch_size.hw());
+        match self.inner.needs_known_length() {
+            Some(why) => Sizes { symbolic: Err(why), ..sizes },
+            None => sizes,
+        }
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
         let d = self.dim;
         let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, self.patch_size.hw(), d);
         x = prepend_class_token(s, x, [1, 1, d]);
         let pos = s.param("pos_embedding", [1, self.tokens(), d], Init::NORMAL);
-        // An image smaller than the table uses its leading rows, not a 2-D crop.
-        x = x + pos.narrow(1, 0, x.dim(1));
+        x = x + positions(pos, x, 1, self.grid(), &patch_grid(img, self.patch_size.hw()), fit);
         x = self.inner.forward(r, s.at("transformer"), x);
         x = match self.pool {
             Pool::Cls => x.pick(1, 0),

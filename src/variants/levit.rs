@@ -4,11 +4,12 @@
 //! one before. Every attention adds a learned number for each pair of offsets. No pre-norm: batch norms follow
 //! the projections.
 
-use super::{Image, Outputs, PerStage, Variant};
+use super::{Image, Outputs, PerStage, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::{Init, Tensor};
 use crate::nn::{
-    Release, batch_norm2d, conv2d, conv2d_no_bias, gelu, linear, map_to_tokens, merge_heads, pointwise, split_heads,
+    Fit, Release, batch_norm2d, conv2d, conv2d_no_bias, gelu, linear, map_to_tokens, merge_heads, pointwise, resample,
+    split_heads,
 };
 use crate::ops::{Conv, composite};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,16 @@ struct Block {
     /// Queries at every second row and column, and no residual around the attention.
     shrink: bool,
     dropout: f64,
+    bias: Bias,
+}
+
+/// What a table of position biases is made for.
+#[derive(Clone, Copy)]
+struct Bias {
+    /// Side of its map.
+    trained: usize,
+    /// What becomes of it on another map.
+    fit: Fit,
 }
 
 impl Variant for LeViT {
@@ -90,23 +101,29 @@ impl Variant for LeViT {
         wrong
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+    fn sizes(&self, _: Release) -> Sizes {
+        Sizes::squares(16, "its position biases are tables of offsets on a map of known size")
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
         let mut x = img;
         for (i, out) in [32, 64, 128, self.dim.at(0)].into_iter().enumerate() {
             x = conv2d(s.at("conv_embedding").at(i), x, out, 3, Conv::new().stride(2).pad(1));
         }
-        let backbone = s.at("backbone");
+        let (backbone, mut trained) = (s.at("backbone"), self.image_size / 16);
         for stage in 0..self.stages {
             let (heads, out) = (self.heads.at(stage), self.dim.at(stage));
-            let block = Block { heads, out, mlp_mult: self.mlp_mult, shrink: false, dropout: self.dropout };
+            let bias = Bias { trained, fit };
+            let block = Block { heads, out, mlp_mult: self.mlp_mult, shrink: false, dropout: self.dropout, bias };
             for i in 0..self.depth.at(stage) {
                 x = self.block(backbone.at(2 * stage).at("layers").at(i), r, x, block);
             }
             if stage + 1 < self.stages {
                 // Between stages `mlp_mult` and `dropout` are not passed on: they stay 2 and 0.
                 let out = self.dim.at(stage + 1);
-                let between = Block { heads: 2 * heads, out, mlp_mult: 2, shrink: true, dropout: 0.0 };
+                let between = Block { heads: 2 * heads, out, mlp_mult: 2, shrink: true, dropout: 0.0, bias };
                 x = self.block(backbone.at(2 * stage + 1).at("layers.0"), r, x, between);
+                trained = trained.div_ceil(2);
             }
         }
         let x = x.mean(&[2, 3]);
@@ -167,17 +184,31 @@ impl LeViT {
     }
 }
 
-/// A learned number for each head and pair of offsets, `[heads, queries, keys]`, on a map of this side.
-fn position_bias(s: Scope<'_>, side: usize, c: Block) -> T<'_> {
-    let s_bias = s.at("pos_bias");
-    let table = s_bias.param("weight", [side * side, c.heads], Init::NORMAL);
+/// The number of an offset in a table, for each query and key on a square map: `[queries, keys]`.
+fn offsets(side: usize, shrink: bool) -> Tensor {
     let pixels = |step: usize| (0..side).step_by(step).flat_map(move |i| (0..side).step_by(step).map(move |j| (i, j)));
-    let step = if c.shrink { 2 } else { 1 };
+    let step = if shrink { 2 } else { 1 };
     let offset = |(i, j): (usize, usize), (k, l): (usize, usize)| (i.abs_diff(k) * side + j.abs_diff(l)) as i64;
     let indices: Vec<i64> = pixels(step).flat_map(|q| pixels(1).map(move |k| offset(q, k))).collect();
-    let queries = side.div_ceil(step).pow(2);
-    let indices = s.computed("pos_indices", Tensor::new(&[queries, side * side], indices));
-    table.gather(0, indices).transpose(&[2, 0, 1])
+    Tensor::new(&[side.div_ceil(step).pow(2), side * side], indices)
+}
+
+/// A learned number for each head and pair of offsets, `[heads, queries, keys]`, on a map of this side.
+fn position_bias(s: Scope<'_>, side: usize, c: Block) -> T<'_> {
+    let trained = c.bias.trained;
+    let table = s.at("pos_bias").param("weight", [trained * trained, c.heads], Init::NORMAL);
+    // The checkpoint's indices are for the map it was trained on; another map has its own.
+    let indices = s.computed("pos_indices", offsets(trained, c.shrink));
+    if side == trained {
+        return table.gather(0, indices).transpose(&[2, 0, 1]);
+    }
+    if c.bias.fit == Fit::LeadingRows {
+        s.builder().error(format!("position biases are made for a map of {trained}×{trained}"), &[table]);
+        return table.poison();
+    }
+    // No convention exists: rows and columns of offsets, 0 to side - 1 each, are resampled as those of a map.
+    let table = resample(table, 0, [trained; 2], &[side.into(), side.into()]);
+    table.gather(0, s.constant(offsets(side, c.shrink))).transpose(&[2, 0, 1])
 }
 
 #[cfg(test)]

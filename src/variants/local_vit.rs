@@ -2,12 +2,11 @@
 //!
 //! ViT with a depthwise convolution in the feed-forward layers, which leave the class token alone.
 
-use super::{Image, Outputs, Size2, Variant};
+use super::{Image, Outputs, Size2, Sizes, Variant};
 use crate::build::{Scope, T};
-use crate::ir::Init;
 use crate::nn::{
-    Attention, Release, attention_to_out, depthwise, layer_norm, linear, map_to_tokens, patch_embedding, pointwise,
-    prepend_class_token,
+    Attention, Fit, Release, attention_to_out, class_and_positions, depthwise, layer_norm, linear, map_to_tokens,
+    patch_embedding, patch_grid, pointwise,
 };
 use crate::ops::{Conv, composite};
 use serde::{Deserialize, Serialize};
@@ -63,14 +62,18 @@ impl Variant for LocalViT {
         wrong
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+    fn sizes(&self, _: Release) -> Sizes {
+        let why =
+            "its convolutions need tokens laid out as a square map, and a symbolic number of them has no known side";
+        Sizes::squares(self.patch_size, why)
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
         let d = self.dim;
-        let rows = (self.image_size / self.patch_size).pow(2) + 1;
-        let x = patch_embedding(s.at("to_patch_embedding"), r, img, [self.patch_size; 2], d);
-        let x = prepend_class_token(s, x, [1, 1, d]);
-        let pos = s.param("pos_embedding", [1, rows, d], Init::NORMAL);
-        // An image smaller than the table uses its leading rows, not a 2-D crop.
-        let mut x = s.dropout(x + pos.narrow(1, 0, x.dim(1)), self.emb_dropout);
+        let (side, patch) = (self.image_size / self.patch_size, [self.patch_size; 2]);
+        let x = patch_embedding(s.at("to_patch_embedding"), r, img, patch, d);
+        let x = class_and_positions(s, x, [side; 2], &patch_grid(img, patch), fit);
+        let mut x = s.dropout(x, self.emb_dropout);
         let c = Attention { heads: self.heads, dim_head: self.dim_head, dropout: self.dropout };
         for i in 0..self.depth {
             let layer = s.at("transformer.layers").at(i);

@@ -9,6 +9,7 @@ mod cross_vit;
 mod cvt;
 mod deepvit;
 mod efficient;
+mod image_size;
 pub mod inner;
 mod levit;
 mod local_vit;
@@ -19,7 +20,7 @@ mod vit;
 
 use crate::build::{BuildErrors, Builder, Scope, T};
 use crate::ir::{DType, Dim, Stage, TensorType};
-use crate::nn::Release;
+use crate::nn::{Fit, Release};
 use crate::ops::Graph;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,7 @@ pub use cross_vit::CrossViT;
 pub use cvt::CvT;
 pub use deepvit::DeepViT;
 pub use efficient::Efficient;
+pub use image_size::{ImageSize, Sizes};
 pub use levit::LeViT;
 pub use local_vit::LocalViT;
 pub use pit::PiT;
@@ -123,8 +125,12 @@ pub trait Variant: std::fmt::Debug {
     /// Relations between fields that types cannot say; each broken one as `key: reason`.
     fn check(&self, r: Release) -> Vec<String>;
 
-    /// Emits the model. `img` is `[batch, channels, height, width]`.
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g>;
+    /// Which other images it can be declared for.
+    fn sizes(&self, r: Release) -> Sizes;
+
+    /// Emits the model. `img` is `[batch, channels, height, width]`; `fit` says what position tables do when it is
+    /// not of the size they are made for.
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g>;
 
     /// The resolved arguments, defaults included.
     fn arguments(&self) -> toml::Table;
@@ -238,6 +244,11 @@ fn dim_head() -> usize {
     64
 }
 
+/// Rows and columns of patches of an image.
+fn grid(image: Size2, patch: Size2) -> [usize; 2] {
+    [0, 1].map(|i| image.hw()[i] / patch.hw()[i])
+}
+
 /// Whether the image divides in patches, and whether the release takes rectangles.
 fn patch_grid(r: Release, image: Size2, patch: Size2) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -260,6 +271,15 @@ fn divides(what: &str, n: usize, by: &str, p: usize) -> Option<String> {
     (n % p != 0).then(|| format!("{what} {n} does not divide by {by} {p}; {near} would"))
 }
 
+/// The smallest multiple of both, neither of them 0.
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut gcd, mut rest) = (a, b);
+    while rest != 0 {
+        (gcd, rest) = (rest, gcd % rest);
+    }
+    a / gcd * b
+}
+
 /// What a variant that always has a head says of `num_classes = 0`.
 fn no_classes(num_classes: usize) -> Option<String> {
     (num_classes == 0).then(|| "num_classes: 0 is out of range; the head needs at least 1".into())
@@ -278,6 +298,8 @@ pub struct Declare {
     pub batch: Option<usize>,
     /// Height and width of the images fed; `None` for the model's own.
     pub input_size: Option<[usize; 2]>,
+    /// Which images the model is declared for.
+    pub image_size: ImageSize,
     /// Intermediate values to give out too; `attentions` is the only kind.
     pub taps: Vec<String>,
 }
@@ -290,11 +312,17 @@ pub fn declare(name: &str, v: &dyn Variant, r: Release, options: &Declare) -> Re
     let b = Builder::new(name, Stage::Built);
     options.taps.iter().for_each(|t| b.want(t));
     let image = v.image();
-    let [h, w] = options.input_size.or(image.size).unwrap_or([224, 224]);
+    let ([h, w], fit) = match options.image_size.decide(name, v, r, options.input_size) {
+        Ok(decided) => decided,
+        Err(e) => {
+            b.error(e, &[]);
+            return b.finish();
+        }
+    };
     let batch = options.batch.map_or_else(|| b.symbol("batch"), Dim::from);
-    let shape = [batch, image.channels.into(), h.into(), w.into()];
+    let shape = [batch, image.channels.into(), h, w];
     let img = b.input("pixel_values", TensorType::new(DType::F32, shape));
-    let outputs = v.forward(r, b.root(), img);
+    let outputs = v.forward(r, b.root(), img, fit);
     for (name, t) in &outputs.0 {
         b.output(name, *t);
     }

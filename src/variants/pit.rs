@@ -1,9 +1,11 @@
 //! PiT: stages joined by pooling, as in convolutional networks (Heo et al. 2021, arXiv 2103.16302).
 
-use super::{Image, Outputs, PerStage, Variant};
+use super::{Image, Outputs, PerStage, Sizes, Variant};
 use crate::build::{Scope, T};
-use crate::ir::Init;
-use crate::nn::{Attention, Release, Transformer, conv2d, layer_norm, linear, prepend_class_token, transformer};
+use crate::ir::{Dim, Init};
+use crate::nn::{
+    Attention, Fit, Release, Transformer, conv2d, layer_norm, linear, positions, prepend_class_token, transformer,
+};
 use crate::ops::Conv;
 use serde::{Deserialize, Serialize};
 
@@ -101,14 +103,21 @@ impl Variant for PiT {
         wrong
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+    fn sizes(&self, _: Release) -> Sizes {
+        let why = "its pooling needs tokens laid out as a square map, and a symbolic number of them has no known side";
+        Sizes::squares(self.patch_size, why)
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
         let (p, d) = (self.patch_size, self.dim);
         let side = (self.image_size - p) / (p / 2) + 1;
-        let mut x = prepend_class_token(s, self.embed(s.at("to_patch_embedding.2"), img), [1, 1, d]);
+        let embedded = self.embed(s.at("to_patch_embedding.2"), img);
+        let grid = [Dim::from(embedded.size(1).isqrt()), embedded.size(1).isqrt().into()];
+        let mut x = prepend_class_token(s, embedded, [1, 1, d]);
         let mut pos = s.param("pos_embedding", [1, side * side + 1, d], Init::NORMAL);
-        if r == Release::V1 {
-            // Release 0.16 adds the whole table, so that only images of `image_size` fit.
-            pos = pos.narrow(1, 0, x.dim(1));
+        // Release 0.16 adds the whole table, so that only images of `image_size` fit.
+        if r == Release::V1 || fit == Fit::Resampled {
+            pos = positions(pos, x, 1, [side; 2], &grid, fit);
         }
         x = s.dropout(x + pos, self.emb_dropout);
         let stages = self.depth.len();

@@ -1,11 +1,11 @@
 //! RvT: ViT with rotary positions (Su et al. 2021, arXiv 2104.09864), convolved queries and gated feed-forward
 //! layers, vit-pytorch's own combination.
 
-use super::{Image, Outputs, Size2, Variant};
+use super::{Image, Outputs, Size2, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::Tensor;
 use crate::nn::{
-    Release, axial_angles, depthwise_no_bias, gelu, layer_norm, linear, linear_no_bias, linspace, map_to_tokens,
+    Fit, Release, axial_angles, depthwise_no_bias, gelu, layer_norm, linear, linear_no_bias, linspace, map_to_tokens,
     merge_heads, patches, pointwise_no_bias, prepend_class_token, rotate, scaled_dot_product, split_heads,
 };
 use crate::ops::Conv;
@@ -93,7 +93,12 @@ impl Variant for RvT {
         wrong
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+    fn sizes(&self, _: Release) -> Sizes {
+        let why = "its rotary angles are computed for a square of known side";
+        Sizes::squares(self.patch_size, why)
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, _: Fit) -> Outputs<'g> {
         let patch = [self.patch_size; 2];
         let grid = [2, 3].map(|axis| img.size(axis) / self.patch_size);
         // Neither a norm around the embedding nor dropout after it, in either release.

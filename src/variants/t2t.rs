@@ -1,10 +1,12 @@
 //! T2T-ViT: tokens-to-token (Yuan et al. 2021, arXiv 2101.11986).
 
 use super::inner::Plugged;
-use super::{Image, Outputs, Pool, Variant};
+use super::{Image, Outputs, Pool, Sizes, Variant};
 use crate::build::{Scope, T};
-use crate::ir::Init;
-use crate::nn::{Attention, Release, Transformer, layer_norm, linear, prepend_class_token, transformer, unfold};
+use crate::ir::{Dim, Init};
+use crate::nn::{
+    Attention, Fit, Release, Transformer, layer_norm, linear, positions, prepend_class_token, transformer, unfold,
+};
 use serde::{Deserialize, Serialize};
 
 /// Widest token that is accepted.
@@ -126,7 +128,12 @@ impl Variant for T2T {
         wrong
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
+    fn sizes(&self, _: Release) -> Sizes {
+        let why = "its windows need tokens laid out as a square map, and a symbolic number of them has no known side";
+        Sizes::squares(1, why)
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
         let (d, last) = (self.dim, self.t2t_layers.len().saturating_sub(1));
         let embedding = s.at("to_patch_embedding");
         let mut x = img;
@@ -145,10 +152,14 @@ impl Variant for T2T {
         }
         x = linear(embedding.at(4 * (last + 1)), x, d);
 
+        let grid = [Dim::from(x.size(1).isqrt()), x.size(1).isqrt().into()];
         x = prepend_class_token(s, x, [1, 1, d]);
-        let rows = self.side().map_or(1, |side| side * side + 1);
-        let pos = s.param("pos_embedding", [1, rows, d], Init::NORMAL);
-        x = s.dropout(x + if r == Release::V1 { pos.narrow(1, 0, x.dim(1)) } else { pos }, self.emb_dropout);
+        let trained = self.side().unwrap_or(1);
+        let pos = s.param("pos_embedding", [1, trained * trained + 1, d], Init::NORMAL);
+        // Release 0.16 adds the whole table, so that only images of `image_size` fit.
+        let whole = r == Release::V0_16 && fit == Fit::LeadingRows;
+        let pos = if whole { pos } else { positions(pos, x, 1, [trained; 2], &grid, fit) };
+        x = s.dropout(x + pos, self.emb_dropout);
 
         let stack = s.at("transformer");
         x = match (&self.inner, self.sizes()) {

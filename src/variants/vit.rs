@@ -1,10 +1,11 @@
 //! ViT: an image is worth 16×16 words (Dosovitskiy et al. 2020, arXiv 2010.11929).
 
-use super::{Image, Outputs, Pool, Size2, Variant};
+use super::{Image, Outputs, Pool, Size2, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::Init;
 use crate::nn::{
-    Attention, Release, Transformer, layer_norm, linear, patch_embedding, prepend_class_token, transformer,
+    Attention, Fit, Release, Transformer, layer_norm, linear, patch_embedding, patch_grid, positions,
+    prepend_class_token, transformer,
 };
 use serde::{Deserialize, Serialize};
 
@@ -56,10 +57,14 @@ impl Variant for ViT {
         wrong
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>) -> Outputs<'g> {
-        let ([h, w], [p1, p2], d) = (self.image_size.hw(), self.patch_size.hw(), self.dim);
-        let table = (h / p1) * (w / p2);
-        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, [p1, p2], d);
+    fn sizes(&self, _: Release) -> Sizes {
+        Sizes::patches(self.patch_size.hw())
+    }
+
+    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+        let (patch, d) = (self.patch_size.hw(), self.dim);
+        let trained = super::grid(self.image_size, self.patch_size);
+        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, patch, d);
 
         // Release 1 has no class token under mean pooling, but keeps an empty parameter for it.
         let cls = r == Release::V0_16 || self.pool == Pool::Cls;
@@ -70,10 +75,10 @@ impl Variant for ViT {
         } else {
             s.param("cls_token", [0, d], Init::NORMAL);
         }
-        let rows = table + usize::from(cls);
+        let rows = trained[0] * trained[1] + usize::from(cls);
         let pos = s.param("pos_embedding", &[1, rows, d][lead..], Init::NORMAL);
-        // An image smaller than the table uses its leading rows, not a 2-D crop.
-        x = s.dropout(x + pos.narrow(-2, 0, x.dim(1)), self.emb_dropout);
+        let pos = positions(pos, x, usize::from(cls), trained, &patch_grid(img, patch), fit);
+        x = s.dropout(x + pos, self.emb_dropout);
 
         let attention = Attention { heads: self.heads, dim_head: self.dim_head, dropout: self.dropout };
         let c = Transformer { depth: self.depth, attention, mlp_dim: self.mlp_dim };

@@ -5,6 +5,8 @@ mod cli;
 mod conformance;
 mod fuzz;
 mod golden;
+#[cfg(feature = "runtime")]
+mod image_size;
 mod manifests;
 mod parity;
 #[cfg(feature = "runtime")]

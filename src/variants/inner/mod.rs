@@ -25,6 +25,9 @@ pub trait Inner: std::fmt::Debug {
     /// Relations that types cannot say, for sequences of `tokens` vectors of width `dim`; each broken one as `key: reason`.
     fn check(&self, r: Release, dim: usize, tokens: usize) -> Vec<String>;
 
+    /// Why the number of tokens must be known when the graph is built, if so.
+    fn needs_known_length(&self) -> Option<&'static str>;
+
     /// Emits the transformer: `[batch, tokens, dim] → [batch, tokens, dim]`.
     fn forward<'g>(&self, r: Release, s: Scope<'g>, x: T<'g>) -> T<'g>;
 
@@ -89,6 +92,11 @@ impl Plugged {
             wrong.push(format!("dim: {given} differs from the model's dim {dim}; leave it out or make them equal"));
         }
         wrong.into_iter().map(|w| format!("inner.{w}")).collect()
+    }
+
+    /// Why the number of tokens must be known when the graph is built, if so.
+    pub fn needs_known_length(&self) -> Option<&'static str> {
+        self.inner.needs_known_length()
     }
 
     /// Emits the transformer: `[batch, tokens, dim] → [batch, tokens, dim]`.

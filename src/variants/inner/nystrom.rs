@@ -68,6 +68,10 @@ impl Inner for Nystrom {
         even.then(reason).into_iter().collect()
     }
 
+    fn needs_known_length(&self) -> Option<&'static str> {
+        Some("the Nyström transformer pads its tokens to a multiple of the landmarks, so their number must be known")
+    }
+
     /// Keys `layers.i.{0,1}`, the same in every release of the package; no norm at the end.
     fn forward<'g>(&self, _: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
         let dim = x.size(-1);

@@ -62,6 +62,12 @@ impl Inner for Routing {
         wrong
     }
 
+    fn needs_known_length(&self) -> Option<&'static str> {
+        Some(
+            "clusters of the routing transformer take at most as many tokens as there are, so their number must be known",
+        )
+    }
+
     /// Keys `fn.layers.layers.i.{0,1}`. The module returns tokens and a loss; `fn` is the module inside the
     /// wrapper that keeps the tokens.
     fn forward<'g>(&self, _: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {

@@ -76,6 +76,10 @@ impl Inner for Sinkhorn {
         wrong
     }
 
+    fn needs_known_length(&self) -> Option<&'static str> {
+        Some("the Sinkhorn transformer splits its tokens in buckets, so their number must be known")
+    }
+
     /// Keys `layers.layers.i.{0,1}`.
     fn forward<'g>(&self, _: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
         for i in 0..self.depth {

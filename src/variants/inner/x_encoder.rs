@@ -44,6 +44,10 @@ impl Inner for XEncoder {
         Vec::new()
     }
 
+    fn needs_known_length(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Keys `layers.{2i}` (attention) and `layers.{2i+1}` (feed-forward); release 1 ends with `final_norm`.
     fn forward<'g>(&self, r: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
         let mut logits = None;

@@ -84,7 +84,8 @@ impl Case {
     pub(crate) fn declare(&self, taps: &[&str]) -> Declare {
         let io = self.io();
         let s = io["input"].shape();
-        Declare { batch: None, input_size: Some([s[2], s[3]]), taps: taps.iter().map(|t| (*t).to_owned()).collect() }
+        let taps = taps.iter().map(|t| (*t).to_owned()).collect();
+        Declare { input_size: Some([s[2], s[3]]), taps, ..Declare::default() }
     }
 }
 

@@ -1,0 +1,182 @@
+//! Which images a model is declared for: those of its checkpoint, others, or any.
+//!
+//! A variant says in [`Sizes`] what its mathematics allows; here requests are held against it. What becomes of
+//! position tables is [`Fit`]'s to say.
+
+use super::Variant;
+use crate::ir::{Dim, Symbol};
+use crate::nn::{Fit, Release};
+use std::fmt;
+use std::str::FromStr;
+
+/// The largest side of an image.
+const LARGEST: usize = 1 << 20;
+
+/// The size of the images a model is declared for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImageSize {
+    /// The checkpoint's.
+    #[default]
+    Trained,
+    /// Height and width; position tables are resampled.
+    Resampled([usize; 2]),
+    /// Symbolic height and width: position tables are resampled when the graph runs.
+    Dynamic,
+}
+
+/// The sizes of images that a model can be declared for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Height and width are multiples of these.
+    pub step: [usize; 2],
+    /// Only squares.
+    pub square: bool,
+    /// What symbolic heights and widths are multiples of, or why there are none.
+    pub symbolic: Result<[usize; 2], &'static str>,
+}
+
+impl Sizes {
+    /// Every grid of patches.
+    pub const fn patches(patch: [usize; 2]) -> Self {
+        Self { step: patch, square: false, symbolic: Ok(patch) }
+    }
+
+    /// Square grids of known size only, for this reason.
+    pub const fn squares(step: usize, not_symbolic: &'static str) -> Self {
+        Self { step: [step; 2], square: true, symbolic: Err(not_symbolic) }
+    }
+
+    /// Height and width that suit a model which takes any: 224, or the next multiple.
+    fn usual(&self) -> [usize; 2] {
+        let unit = *self.symbolic.as_ref().unwrap_or(&self.step);
+        unit.map(|n| 224usize.next_multiple_of(n))
+    }
+}
+
+impl ImageSize {
+    /// Height and width of the images, and what position tables do, for a model whose images are `trained`; or why
+    /// the model, called `name`, cannot take such images. Symbolic sizes are products of `h` and `w`.
+    pub fn decide(
+        self,
+        name: &str,
+        v: &dyn Variant,
+        r: Release,
+        input_size: Option<[usize; 2]>,
+    ) -> Result<([Dim; 2], Fit), String> {
+        let sizes = v.sizes(r);
+        if self != Self::Trained && input_size.is_some() {
+            return Err(format!(
+                "image size {self} and input_size exclude each other: position tables are either resampled or cut"
+            ));
+        }
+        match self {
+            Self::Trained => {
+                let size = input_size.or(v.image().size).unwrap_or([224, 224]);
+                Ok((size.map(Dim::from), Fit::LeadingRows))
+            }
+            Self::Resampled([h, w]) => {
+                if sizes.square && h != w {
+                    return Err(format!("variant {name} takes square images only, not {self}; {h} or {w} is valid"));
+                }
+                for (side, n, step) in [("height", h, sizes.step[0]), ("width", w, sizes.step[1])] {
+                    let (below, above) = (n / step * step, n.div_ceil(step) * step);
+                    if n == 0 || below != n {
+                        let near = if below > 0 { format!("{below} or {above}") } else { above.max(step).to_string() };
+                        return Err(format!("image size {self}: {side} {n} is not a multiple of {step}; {near} is"));
+                    }
+                }
+                Ok(([h.into(), w.into()], Fit::Resampled))
+            }
+            Self::Dynamic => {
+                let unit = sizes
+                    .symbolic
+                    .map_err(|why| format!("variant {name} cannot have a symbolic image size: {why}; give a number"))?;
+                let dim = |name, n: usize| Dim::symbol(Symbol::new(name).expect("a letter")) * n;
+                Ok(([dim("h", unit[0]), dim("w", unit[1])], Fit::Resampled))
+            }
+        }
+    }
+}
+
+impl ImageSize {
+    /// The size that photographs are best brought to for the model.
+    pub fn preferred(self, v: &dyn Variant, r: Release, input_size: Option<[usize; 2]>) -> [usize; 2] {
+        match self {
+            Self::Resampled(hw) => hw,
+            Self::Trained => input_size.or(v.image().size).unwrap_or([224, 224]),
+            Self::Dynamic => v.image().size.unwrap_or_else(|| v.sizes(r).usual()),
+        }
+    }
+}
+
+impl fmt::Display for ImageSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trained => f.write_str("of the checkpoint"),
+            Self::Resampled([h, w]) => write!(f, "{h}x{w}"),
+            Self::Dynamic => f.write_str("dynamic"),
+        }
+    }
+}
+
+impl FromStr for ImageSize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "dynamic" {
+            return Ok(Self::Dynamic);
+        }
+        let side = |s: &str| s.parse().ok().filter(|n| (1..=LARGEST).contains(n));
+        let size = match text.split_once('x') {
+            None => side(text).map(|n| [n, n]),
+            Some((h, w)) => side(h).zip(side(w)).map(|(h, w)| [h, w]),
+        };
+        size.map(Self::Resampled).ok_or_else(|| "expected `dynamic` or a size such as 384 or 384x256".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::{Model, Source};
+
+    fn decide(variant: &str, size: &str) -> Result<String, String> {
+        let m = Model::resolve(&Source::Preset(variant, "readme"), &[]).expect("a preset");
+        let size: ImageSize = size.parse().expect("a size");
+        size.decide(variant, &*m.variant, m.release, None).map(|([h, w], _)| format!("{h} {w}"))
+    }
+
+    #[test]
+    fn sizes_are_read_and_written() {
+        for text in ["dynamic", "384x256", "16x16"] {
+            assert_eq!(text.parse::<ImageSize>().expect("a size").to_string(), text);
+        }
+        assert_eq!("384".parse(), Ok(ImageSize::Resampled([384, 384])));
+        for bad in ["", "x", "0", "384x", "x384", "-1", "1x2x3", "any", "99999999"] {
+            assert!(bad.parse::<ImageSize>().expect_err(bad).contains("384x256"));
+        }
+    }
+
+    #[test]
+    fn sizes_are_held_against_what_the_variant_takes() {
+        assert_eq!(decide("vit", "dynamic"), Ok("32*h 32*w".into()));
+        assert_eq!(decide("vit", "64x96"), Ok("64 96".into()));
+        assert_eq!(decide("cross_vit", "dynamic"), Ok("64*h 64*w".into()));
+        assert_eq!(super::super::least_common_multiple(12, 16), 48);
+        assert_eq!(decide("cvt", "dynamic"), Ok("32*h 32*w".into()));
+        assert!(decide("vit", "40").expect_err("no multiple").contains("32 or 64 is"));
+        assert!(decide("vit", "16").expect_err("too small").contains("; 32 is"));
+        assert!(decide("levit", "224x256").expect_err("no square").contains("224 or 256 is valid"));
+        for v in ["levit", "t2t", "pit", "local_vit", "rvt", "efficient"] {
+            let e = decide(v, "dynamic").expect_err("refused");
+            assert!(e.starts_with(&format!("variant {v} cannot have a symbolic image size: ")), "{e}");
+        }
+    }
+
+    #[test]
+    fn tables_are_resampled_or_cut_not_both() {
+        let m = Model::resolve(&Source::Preset("vit", "readme"), &[]).expect("a preset");
+        let both = |s: ImageSize| s.decide("vit", &*m.variant, m.release, Some([128, 128]));
+        assert!(both(ImageSize::Dynamic).expect_err("refused").contains("exclude each other"));
+        assert_eq!(both(ImageSize::Trained), Ok(([128.into(), 128.into()], Fit::LeadingRows)));
+    }
+}
