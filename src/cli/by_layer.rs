@@ -1,17 +1,17 @@
 //! `vit-onnx verify --by-layer`: where the numbers of the declared graph first leave those of the original modules.
 //!
-//! The output of a module is the value that was produced last in its scope. Where a module is called several times, the
-//! stretches of nodes in its scope are its calls; a module whose calls cannot be told apart, or whose value has another
-//! shape, is listed as unmapped.
+//! The output of a module is among the values that were produced last in its scope; of these the nearest counts. Where a
+//! module is called several times, the stretches of nodes in its scope are its calls; a module whose calls cannot be told
+//! apart, or which has no value of that shape, is listed as unmapped.
 
 use super::args::Verify;
 use super::compare::{Row, Tolerance};
 use super::files::{self, Tensors};
 use super::verify::Compared;
-use super::{Exit, Failure, build};
+use super::{Failure, build};
 use crate::compile::metadata;
 use crate::eval;
-use crate::ir::{Tensor, ValueId};
+use crate::ir::{NodeId, ValueId};
 use crate::ops::Graph;
 use crate::template::{Model, Source};
 use crate::variants::{self, Declare};
@@ -36,32 +36,30 @@ pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result
         variants::declare(model.entry.name, &*model.variant, model.release, &declare).map_err(Failure::bad_file)?;
     let checkpoint = build::checkpoint(&a.weights, &graph)?;
 
+    let prefix = checkpoint.matching().and_then(|m| m.report.prefix.as_ref()).map_or("", |p| p.prefix.as_str());
     let mut names: Vec<&str> = mid.names().collect();
     names.sort_unstable();
-    let (mapped, mut unmatched) = map(&graph, &names);
+    let (mapped, mut unmatched) = map(&graph, &names, prefix);
     graph.clear_outputs();
-    for (name, value) in &mapped {
-        graph.add_output(*name, *value);
+    for (name, values) in &mapped {
+        values.iter().for_each(|v| graph.add_output(*name, *v));
     }
     let mut param =
         |path: &str, _: &crate::ir::TensorType| checkpoint.parameter(&graph, path).map_err(|e| e.to_string());
-    let outputs = eval::run(&graph, &mut param, &[("pixel_values", image)]);
-    let outputs = outputs.map_err(|e| Failure::new(Exit::BadFile, e))?;
-    let mut rows = Vec::new();
-    for (name, found) in &outputs {
+    let outputs = eval::run(&graph, &mut param, &[("pixel_values", image)]).map_err(Failure::bad_file)?;
+    let (mut rows, mut rest) = (Vec::new(), outputs.as_slice());
+    for (name, values) in &mapped {
+        let (candidates, after) = rest.split_at(values.len());
+        rest = after;
         let Some(expected) = mid.get(name)? else { continue };
-        if found.shape() == expected.shape() {
-            rows.push(Row::new(name, found, &expected, t));
-        } else {
-            unmatched.push(unlike(name, found, &expected));
+        let fitting = candidates.iter().filter(|(_, c)| c.shape() == expected.shape());
+        let compared = fitting.map(|(_, c)| Row::new(name, c, &expected, t));
+        match compared.min_by(|a, b| a.used().total_cmp(&b.used())) {
+            Some(row) => rows.push(row),
+            None => unmatched.push(format!("unmapped: {name}: no value has the shape {:?}", expected.shape())),
         }
     }
     Ok(Compared { what: "module", rows, unmatched })
-}
-
-fn unlike(name: &str, found: &Tensor, expected: &Tensor) -> String {
-    let (found, expected) = (found.shape(), expected.shape());
-    format!("unmapped: {name}: its last value has shape {found:?}, the module's output {expected:?}")
 }
 
 /// The model named, else the one the file was built from.
@@ -77,46 +75,69 @@ fn model(a: &Verify) -> Result<Model, Failure> {
     Model::resolve(&Source::Text(&at, text), &a.declared.sets).map_err(Failure::bad_file)
 }
 
-/// Values of module outputs, in the order they are computed, and names that have none.
-fn map<'n>(g: &Graph, names: &[&'n str]) -> (Vec<(&'n str, ValueId)>, Vec<String>) {
+/// A named module output and the values that it may be.
+type Mapped<'n> = (&'n str, Vec<ValueId>);
+
+/// What may be a module's output: the last values of its scope, and what is made of the last one right after, as a
+/// residual connection is.
+const CANDIDATES: usize = 8;
+
+/// Values of module outputs, in the order they are computed, and names that have none. The names carry `prefix` where
+/// the checkpoint's keys do.
+fn map<'n>(g: &Graph, names: &[&'n str], prefix: &str) -> (Vec<Mapped<'n>>, Vec<String>) {
     let mut calls: BTreeMap<&str, Vec<(usize, &'n str)>> = BTreeMap::new();
     for name in names {
         let (module, k) = match name.rsplit_once('#') {
             Some((m, k)) if k.parse::<usize>().is_ok() => (m, k.parse().unwrap_or(0)),
             _ => (*name, 0),
         };
-        calls.entry(module).or_default().push((k, name));
+        calls.entry(module.strip_prefix(prefix).unwrap_or(module)).or_default().push((k, name));
     }
     let (mut mapped, mut unmapped) = (Vec::new(), Vec::new());
     for (module, mut wanted) in calls {
         wanted.sort_unstable();
-        let ends = stretches(g, module);
+        let stretches = stretches(g, module);
         match wanted.as_slice() {
-            _ if ends.is_empty() => {
+            _ if stretches.is_empty() => {
                 unmapped.extend(wanted.iter().map(|(_, n)| format!("unmapped: {n}: the graph has no such module")));
             }
-            [(_, name)] => mapped.extend(ends.last().map(|v| (*name, *v))),
-            many if many.len() == ends.len() => mapped.extend(many.iter().zip(&ends).map(|((_, n), v)| (*n, *v))),
+            [(_, name)] => mapped.extend(stretches.last().map(|s| (*name, candidates(g, s)))),
+            many if many.len() == stretches.len() => {
+                mapped.extend(many.iter().zip(&stretches).map(|((_, n), s)| (*n, candidates(g, s))));
+            }
             many => unmapped.extend(many.iter().map(|(_, n)| {
-                format!("unmapped: {n}: {} calls are named, the graph has {} stretches", many.len(), ends.len())
+                format!("unmapped: {n}: {} calls are named, the graph has {} stretches", many.len(), stretches.len())
             })),
         }
     }
-    mapped.sort_by_key(|(_, v)| *v);
+    mapped.sort_by_key(|(_, v)| v.first().copied());
     (mapped, unmapped)
 }
 
-/// The last value of every stretch of consecutive nodes that stand in a module.
-fn stretches(g: &Graph, module: &str) -> Vec<ValueId> {
+/// The values that may be the output of a stretch, the last of it first.
+fn candidates(g: &Graph, stretch: &[NodeId]) -> Vec<ValueId> {
+    let mut out: Vec<ValueId> =
+        stretch.iter().rev().filter_map(|n| g.node(*n).outputs().next()).take(CANDIDATES).collect();
+    if let Some(&last) = out.first() {
+        let users = g.nodes().filter(|(_, n)| n.inputs.contains(&last));
+        out.extend(users.filter_map(|(_, n)| n.outputs().next()).take(CANDIDATES));
+    }
+    out
+}
+
+/// The stretches of consecutive nodes that stand in a module.
+fn stretches(g: &Graph, module: &str) -> Vec<Vec<NodeId>> {
     let inside = |path: &str| path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    let (mut ends, mut open) = (Vec::new(), None);
-    for (_, n) in g.nodes() {
+    let (mut all, mut open) = (Vec::new(), Vec::new());
+    for (id, n) in g.nodes() {
         if module.is_empty() || inside(g.scope_path(n.origin.scope)) {
-            open = n.outputs().next();
-        } else {
-            ends.extend(open.take());
+            open.push(id);
+        } else if !open.is_empty() {
+            all.push(std::mem::take(&mut open));
         }
     }
-    ends.extend(open);
-    ends
+    if !open.is_empty() {
+        all.push(open);
+    }
+    all
 }

@@ -35,6 +35,11 @@ impl Row {
         Self { name: name.to_owned(), shape: found.shape().to_vec(), result: compare(found, expected, t) }
     }
 
+    /// The part of the tolerance used; more than any number where nothing could be compared.
+    pub(super) fn used(&self) -> f64 {
+        self.result.as_ref().map_or(f64::INFINITY, |d| d.used)
+    }
+
     pub(super) fn passes(&self) -> bool {
         self.result.as_ref().is_ok_and(|d| d.used <= 1.0)
     }

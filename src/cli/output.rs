@@ -8,7 +8,6 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{ErrorKind, Write as _};
-use std::time::Duration;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Cyan.on_default().bold();
@@ -81,9 +80,10 @@ pub(super) fn bytes_bar(total: u64, what: &str) -> ProgressBar {
 }
 
 /// A spinner for work of unknown length, shown on a terminal only.
+#[cfg(feature = "runtime")]
 pub(super) fn spinner() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, target());
-    bar.enable_steady_tick(Duration::from_millis(120));
+    bar.enable_steady_tick(std::time::Duration::from_millis(120));
     bar
 }
 

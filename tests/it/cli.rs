@@ -135,7 +135,7 @@ fn absurd_sizes_end_in_an_error_and_not_in_arithmetic() {
     let p = Place::new();
     let most = ["image_size=1048576", "patch_size=1", "dim=1048576", "mlp_dim=1048576", "heads=1048576"];
     let mut args = vec!["build", "--variant", "vit", "--set", "dim_head=1048576"];
-    most.iter().for_each(|m| args.extend(["--set", m]));
+    args.extend(most.iter().flat_map(|m| ["--set", m]));
     let d = p.vit(&args);
     assert!(matches!(d.code, 2 | 3), "{d:?}");
     assert!(!d.err.contains("panicked"), "{d:?}");
@@ -272,6 +272,36 @@ fn external_data_stays_in_its_folder() {
     let d = p.vit(&["inspect", "in/m.onnx"]).says(0, &[]);
     assert!(d.out.contains("parameters  9.4 k") && d.out.contains("transformer.layers.0"), "{}", d.out);
     p.refuses(&["predict", "in/m.onnx", &cat, "--engine", "interpreter"], 3, &["m.onnx.data"]);
+}
+
+/// A model of another tool, with an op that is not known here.
+#[test]
+fn foreign_files_are_inspected_as_far_as_possible() {
+    use vit_onnx::onnx::{ElemType, External, Graph, Initializer, Model, Node, ValueInfo, WriteOptions, write};
+    let p = Place::new();
+    let info = |n: &str| ValueInfo::new(n, ElemType::Float, ["n".into(), 4.into()]);
+    let graph = Graph {
+        name: "g".into(),
+        nodes: vec![
+            Node::new("Celu", "/act/Celu").inputs(["x"]).outputs(["h"]),
+            Node::new("Add", "/head/Add").inputs(["h", "head.bias"]).outputs(["y"]),
+        ],
+        inputs: vec![info("x")],
+        outputs: vec![info("y")],
+        initializers: vec![Initializer::inline("head.bias", ElemType::Float, &[4], vec![0; 16])],
+        value_info: Vec::new(),
+    };
+    let model = Model { ir_version: 8, opset_imports: vec![(String::new(), 17)], graph, ..Model::default() };
+    write(&model, &p.path("f.onnx"), &WriteOptions { external: External::Never }, |_, _| Ok::<(), std::io::Error>(()))
+        .expect("a file");
+    let d = p.vit(&["inspect", "f.onnx"]).says(0, &[]);
+    assert!(d.out.contains("Add 1, Celu 1") && d.out.contains("the op Celu is not supported"), "{}", d.out);
+    let json: serde_json::Value = serde_json::from_str(&p.vit(&["inspect", "f.onnx", "--json"]).out).expect("JSON");
+    assert_eq!((json["parameters"].as_u64(), json["flops"].as_u64()), (Some(4), None));
+    p.refuses(&["inspect", "f.onnx", "--text"], 3, &["Celu"]);
+    p.refuses(&["inspect", "f.onnx", "--dot"], 3, &["Celu"]);
+    p.refuses(&["predict", "f.onnx", &cat(), "--engine", "interpreter"], 3, &["Celu"]);
+    p.refuses(&["build", "--config", "f.onnx"], 3, &["does not say which model"]);
 }
 
 #[test]
