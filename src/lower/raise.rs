@@ -360,8 +360,15 @@ impl<'g> Raise<'g> {
             }
         }
         if let Some(i) = free {
-            let rest: Dim = to.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, d)| d).product();
-            let all: Dim = from.iter().product();
+            // Sizes on both sides cancel: what remains divides exactly even where sizes are sums, such as `h*w + 1`.
+            let (mut all, mut rest) = (from, Vec::new());
+            for (_, d) in to.iter().enumerate().filter(|(j, _)| *j != i) {
+                match all.iter().position(|a| a == d) {
+                    Some(at) => drop(all.remove(at)),
+                    None => rest.push(d.clone()),
+                }
+            }
+            let (all, rest): (Dim, Dim) = (all.iter().product(), rest.iter().product());
             to[i] = match all.exact_div(&rest) {
                 Some(d) => d,
                 None => return s.fail(&format!("{all} elements do not divide by {rest}")),

@@ -54,8 +54,9 @@ impl Sizes {
 }
 
 impl ImageSize {
-    /// Height and width of the images, and what position tables do, for a model whose images are `trained`; or why
-    /// the model, called `name`, cannot take such images. Symbolic sizes are products of `h` and `w`.
+    /// Height and width of the images and what position tables do, or why the model, called `name`, cannot take such
+    /// images. Symbolic sizes are multiples of `h` and `w`. `input_size`, smaller images that use leading rows of the
+    /// tables, gives way to any size but the checkpoint's.
     pub fn decide(
         self,
         name: &str,
@@ -64,11 +65,6 @@ impl ImageSize {
         input_size: Option<[usize; 2]>,
     ) -> Result<([Dim; 2], Fit), String> {
         let sizes = v.sizes(r);
-        if self != Self::Trained && input_size.is_some() {
-            return Err(format!(
-                "image size {self} and input_size exclude each other: position tables are either resampled or cut"
-            ));
-        }
         match self {
             Self::Trained => {
                 let size = input_size.or(v.image().size).unwrap_or([224, 224]);
@@ -173,10 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_resampled_or_cut_not_both() {
+    fn tables_are_cut_only_for_images_of_the_input_size() {
         let m = Model::resolve(&Source::Preset("vit", "readme"), &[]).expect("a preset");
-        let both = |s: ImageSize| s.decide("vit", &*m.variant, m.release, Some([128, 128]));
-        assert!(both(ImageSize::Dynamic).expect_err("refused").contains("exclude each other"));
-        assert_eq!(both(ImageSize::Trained), Ok(([128.into(), 128.into()], Fit::LeadingRows)));
+        let decide = |s: ImageSize| s.decide("vit", &*m.variant, m.release, Some([128, 128]));
+        assert_eq!(decide(ImageSize::Trained), Ok(([128.into(), 128.into()], Fit::LeadingRows)));
+        assert_eq!(decide(ImageSize::Resampled([64; 2])), Ok(([64.into(), 64.into()], Fit::Resampled)));
     }
 }
