@@ -1,9 +1,8 @@
 //! `vit-onnx verify --by-layer`: where the numbers of the declared graph first leave those of the original modules.
 //!
-//! The output of a module is among the values that were produced last in its scope or right after it; of these the nearest
-//! counts. Where a
-//! module is called several times, the stretches of nodes in its scope are its calls; a module whose calls cannot be told
-//! apart, or which has no value of that shape, is listed as unmapped.
+//! The output of a module is among the values that were produced last in its scope or right after it; of these the
+//! nearest counts. Where a module is called several times, the stretches of nodes in its scope are its calls; a module
+//! whose calls cannot be told apart, or which has no value of that shape, is listed as unmapped.
 
 use super::args::Verify;
 use super::compare::{Row, Tolerance};
