@@ -19,8 +19,10 @@ use toml::{Table, Value};
 
 /// Sizes above this are mistakes: no transformer is a million wide.
 const LARGEST: i64 = 1 << 20;
-/// Layer counts above this are mistakes.
+/// Counts of what is repeated, such as layers, above this are mistakes.
 const DEEPEST: i64 = 10_000;
+/// Keys that hold one of these count what is repeated.
+const REPEATED: &[&str] = &["depth", "stages", "iterations", "n_top_buckets"];
 /// Keys for which zero means "none".
 const MAY_BE_ZERO: &[&str] = &["num_classes"];
 /// Keys of every model file, besides the variant's arguments.
@@ -225,7 +227,8 @@ fn check_value(path: &str, key: &str, v: &Value, problems: &mut Problems) {
     match v {
         Value::Integer(n) => {
             let least = i64::from(!MAY_BE_ZERO.contains(&key));
-            let most = if key.contains("depth") || key == "stages" { DEEPEST } else { LARGEST };
+            let repeated = REPEATED.iter().any(|r| key.contains(r));
+            let most = if repeated { DEEPEST } else { LARGEST };
             if !(least..=most).contains(n) {
                 problems.add(format!("{path}: {n} is out of range; {least} to {most} is valid"));
             }

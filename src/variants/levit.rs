@@ -14,6 +14,9 @@ use crate::nn::{
 use crate::ops::{Conv, composite};
 use serde::{Deserialize, Serialize};
 
+/// The table of offsets between pixels grows with the fourth power of the image: here it takes 128 MiB.
+const LARGEST: usize = 1024;
+
 /// Arguments of `vit_pytorch.levit.LeViT`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +92,10 @@ impl Variant for LeViT {
             let (below, above) = (self.image_size / 16 * 16, self.image_size.div_ceil(16) * 16);
             let near = if below > 0 { format!("{below} or {above}") } else { above.to_string() };
             wrong.push(format!("image_size: {} is not a multiple of 16; {near} would be", self.image_size));
+        }
+        if self.image_size > LARGEST {
+            let n = self.image_size;
+            wrong.push(format!("image_size: {n} is too large for tables of offsets; up to {LARGEST} is valid"));
         }
         for (key, list) in [("dim", &self.dim), ("depth", &self.depth), ("heads", &self.heads)] {
             if let PerStage::Each(list) = list

@@ -191,7 +191,10 @@ fn turned<'g>(t: T<'g>, angles: [T<'g>; 2]) -> T<'g> {
     let (tokens, width) = (t.size(2), t.size(3));
     let (cls, patches, m) = (t.narrow(2, 0, 1), t.narrow(2, 1, tokens - 1), angles[0].size(-1));
     let rotated = rotate(patches.narrow(-1, 0, m), angles);
-    let patches = if m == width { rotated } else { T::concat(&[rotated, patches.narrow(-1, m, width - m)], -1) };
+    let patches = match width.checked_sub(m) {
+        Some(beyond @ 1..) => T::concat(&[rotated, patches.narrow(-1, m, beyond)], -1),
+        _ => rotated,
+    };
     T::concat(&[cls, patches], 2)
 }
 

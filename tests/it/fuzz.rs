@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use vit_onnx::compile::{Options, compile};
 use vit_onnx::ir::verify::verify;
 use vit_onnx::template::{Model, Source};
-use vit_onnx::{lower, onnx, text, weights};
+use vit_onnx::variants::{self, Declare};
+use vit_onnx::{lower, onnx, template, text, weights};
 
 /// Memory any input may take.
-const ALLOWANCE: u64 = 16 << 20;
+const ALLOWANCE: u64 = 64 << 20;
 /// Memory a byte of input may take besides: tables of contents are decoded in several forms.
 const PER_BYTE: u64 = 1024;
 
@@ -179,5 +180,45 @@ fn damaged_files_are_errors_at_worst() {
                 }
             }
         }
+    }
+}
+
+/// Sizes at the ends of what a model file may say, alone and all at once, are declared or refused.
+/// Layer counts are left as they are: memory is in proportion to those.
+#[test]
+fn extreme_sizes_are_declared_or_refused() {
+    let (mut declared, mut wrong) = (0, Vec::new());
+    for v in variants::VARIANTS {
+        for preset in template::presets(v).iter().filter(|p| p.starts_with("tiny")) {
+            let base = Model::resolve(&Source::Preset(v.name, preset), &[]).expect("a shipped preset").to_table();
+            let keys: Vec<String> = base.iter().flat_map(|(k, v)| numbers(k, v)).collect();
+            let alone = keys.iter().flat_map(|k| EXTREMES.map(|n| vec![(k.clone(), n.into())]));
+            let together = EXTREMES.map(|n| keys.iter().map(|k| (k.clone(), n.into())).collect());
+            let sets: Vec<Vec<(String, toml::Value)>> = alone.chain(together).collect();
+            for (mut set, r) in sets.into_iter().flat_map(|s| v.releases.iter().map(move |r| (s.clone(), r))) {
+                set.push(("release".to_owned(), r.name().into()));
+                let Ok(m) = Model::resolve(&Source::Preset(v.name, preset), &set) else { continue };
+                let declare = |_: &[u8]| drop(variants::declare(v.name, &*m.variant, m.release, &Declare::default()));
+                let run = std::panic::AssertUnwindSafe(|| within_memory(&[], declare));
+                if std::panic::catch_unwind(run).is_err() {
+                    wrong.push(format!("{} {preset} with {set:?}", v.name));
+                }
+                declared += 1;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(declared > 200, "only {declared} models were declared");
+}
+
+const EXTREMES: [i64; 5] = [1, 2, 3, 997, 1 << 20];
+
+/// The paths of the sizes of a value, as `--set` names them.
+fn numbers(path: &str, v: &toml::Value) -> Vec<String> {
+    match v {
+        toml::Value::Integer(_) if ["depth", "stages", "iterations"].iter().any(|r| path.contains(r)) => Vec::new(),
+        toml::Value::Integer(_) => vec![path.to_owned()],
+        toml::Value::Table(t) => t.iter().flat_map(|(k, v)| numbers(&format!("{path}.{k}"), v)).collect(),
+        _ => Vec::new(),
     }
 }

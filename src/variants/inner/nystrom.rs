@@ -15,6 +15,9 @@ use crate::ops::Conv;
 use crate::variants::{arguments, dim_head};
 use serde::{Deserialize, Serialize};
 
+/// The inverse begins from an identity matrix of landmarks by landmarks.
+const MOST_LANDMARKS: usize = 2048;
+
 /// Arguments of `nystrom_attention.Nystromformer`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +68,9 @@ impl Inner for Nystrom {
         let k = self.attn_values_residual_conv_kernel;
         let even = self.attn_values_residual && k.is_multiple_of(2);
         let reason = || format!("attn_values_residual_conv_kernel: {k} is even; odd kernels keep the number of tokens");
-        even.then(reason).into_iter().collect()
+        let many = self.num_landmarks > MOST_LANDMARKS;
+        let too_many = || format!("num_landmarks: {} is more than {MOST_LANDMARKS}", self.num_landmarks);
+        even.then(reason).into_iter().chain(many.then(too_many)).collect()
     }
 
     fn needs_known_length(&self) -> Option<&'static str> {

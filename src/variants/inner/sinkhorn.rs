@@ -11,6 +11,9 @@ use crate::nn::{Release, chunked_feed_forward, layer_norm, linear, linear_no_bia
 use crate::variants::arguments;
 use serde::{Deserialize, Serialize};
 
+/// The largest bucket size that an error proposes.
+const LARGEST_SHOWN: usize = 1024;
+
 /// Arguments of `sinkhorn_transformer.SinkhornTransformer` that are supported.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -58,9 +61,9 @@ impl Inner for Sinkhorn {
         let mut wrong: Vec<String> = shared_width(self.dim_head, dim, self.heads).into_iter().collect();
         let (size, top) = (self.bucket_size, self.n_top_buckets);
         if !tokens.is_multiple_of(size) {
-            let sizes: Vec<String> =
-                (1..=tokens).filter(|&d| tokens.is_multiple_of(d)).map(|d| d.to_string()).collect();
-            let sizes = sizes.join(", ");
+            // Larger buckets are no use, and the number of tokens may be absurd.
+            let fits = (1..=tokens.min(LARGEST_SHOWN)).filter(|&d| tokens.is_multiple_of(d));
+            let sizes = fits.map(|d| d.to_string()).collect::<Vec<_>>().join(", ");
             wrong.push(format!("bucket_size: {tokens} tokens do not divide in buckets of {size}; sizes are {sizes}"));
         } else if top > tokens / size {
             let buckets = tokens / size;
