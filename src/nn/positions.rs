@@ -74,7 +74,7 @@ mod tests {
     fn rows_in_front_stay_and_channels_do_not_mix() {
         let (x, y) = run(&[1, 7, 2], 1, [2, 3], [4, 4]);
         let (x, y) = (x.to_f64_vec(), y.to_f64_vec());
-        assert_eq!((y.len(), &x[..2] == &y[..2]), (34, true));
+        assert_eq!((y.len(), x[..2] == y[..2]), (34, true));
         let (half, _) = run(&[7, 2], 1, [2, 3], [4, 4]);
         assert_eq!(half.shape(), [7, 2]);
         // Each channel alone is resampled as the op resamples a map of one channel.
