@@ -29,7 +29,7 @@ pub use cross_vit::CrossViT;
 pub use cvt::CvT;
 pub use deepvit::DeepViT;
 pub use efficient::Efficient;
-pub use image_size::{ImageSize, Sizes};
+pub use image_size::{ImageSize, Sizes, resampled_tables};
 pub use levit::LeViT;
 pub use local_vit::LocalViT;
 pub use pit::PiT;
@@ -277,7 +277,7 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
     while rest != 0 {
         (gcd, rest) = (rest, gcd % rest);
     }
-    a / gcd * b
+    (a / gcd).saturating_mul(b)
 }
 
 /// What a variant that always has a head says of `num_classes = 0`.

@@ -160,7 +160,8 @@ fn take(t: &Tensor, rows: &[usize]) -> Tensor {
 
 /// A file of numpy's `.npy` format, version 1.0.
 fn npy(t: &Tensor) -> Vec<u8> {
-    let shape: String = t.shape().iter().map(|d| format!("{d}, ")).collect();
+    let shape: Vec<String> = t.shape().iter().map(|d| format!("{d},")).collect();
+    let shape = shape.join(" ");
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
     header.push_str(&" ".repeat(63 - (header.len() + 10) % 64));
     header.push('\n');
