@@ -1,7 +1,7 @@
 //! One page per variant; this file is the registry.
 //!
 //! A variant is a struct whose fields are the original constructor's arguments, and a `forward` in
-//! the authoring vocabulary. [`variants!`] below is the only list: `list`, help, tests and errors
+//! the authoring vocabulary. `variants!` below is the only list: `list`, help, tests and errors
 //! enumerate it.
 
 mod cait;

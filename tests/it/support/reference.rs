@@ -97,7 +97,6 @@ pub(crate) fn model_file(variant: &str, release: Release, kwargs: &Value) -> tom
     {
         inner.extend(args);
     }
-    }
     t.insert("variant".into(), variant.into());
     t.insert("release".into(), release.name().into());
     t
