@@ -99,6 +99,7 @@ fn registered() -> impl Iterator<Item = Case> {
     cases().into_iter().filter(|c| variants::find(c.variant()).is_some())
 }
 
+#[cfg(feature = "runtime")]
 /// Models whose mathematics couples the images of a batch: every image alone gives other numbers.
 fn couples_images(case: &Case) -> bool {
     case.config["kwargs"]["inner"]["kind"] == "nystrom"
@@ -148,6 +149,7 @@ fn files_agree_with_pytorch_in_both_engines() {
     assert!(n >= 30, "only {n} files were compared");
 }
 
+#[cfg(feature = "runtime")]
 /// Rows of the first axis.
 fn take(t: &Tensor, rows: &[usize]) -> Tensor {
     let one: usize = t.shape()[1..].iter().product();
