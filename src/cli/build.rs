@@ -188,9 +188,9 @@ pub(super) fn read_labels(path: &Path) -> Result<String, Failure> {
 
 fn failure(e: CompileError) -> Failure {
     let exit = match &e {
-        CompileError::ImageSize(_) => Exit::Usage,
         CompileError::Build(_) => Exit::BadFile,
-        CompileError::Pass(PassError::Unknown(..))
+        CompileError::ImageSize(_)
+        | CompileError::Pass(PassError::Unknown(..))
         | CompileError::Lower(LowerError::Opset(_) | LowerError::Unspellable { .. }) => Exit::Usage,
         CompileError::Pass(_) | CompileError::Lower(_) => Exit::Internal,
     };

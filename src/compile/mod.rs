@@ -5,15 +5,13 @@
 
 use crate::build::BuildErrors;
 use crate::image::Preprocessing;
-use crate::ir::{Dim, ValueId};
 use crate::lower::{self, LowerError, Target};
 use crate::onnx::{self, External, Model as OnnxModel, TensorData, WriteError, WriteOptions, Written};
-use crate::ops::{Graph, Op, Program};
+use crate::ops::{Graph, Program};
 use crate::passes::{self, Ctx, Pass, PassError};
 use crate::template::Model;
 use crate::variants::{self, Declare, ImageSize};
 use crate::weights::{Checkpoint, Supply};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Metadata keys of the files this tool writes.
@@ -126,38 +124,8 @@ pub fn compile_with(
         *report.counts.entry(rule).or_default() += n;
     }
     let model = lower::emit(&program.graph, options.target, opset, describe(m, options))?;
-    let notes = resampled_tables(&declared);
+    let notes = variants::resampled_tables(&declared);
     Ok(Compiled { declared, optimized, program, model, report, notes })
-}
-
-/// Says which position tables are resampled, and when; many tables of one size are said once.
-fn resampled_tables(g: &Graph) -> Vec<String> {
-    let mut tables: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for (_, n) in g.nodes() {
-        let Op::Resize(resize) = &n.op else { continue };
-        let Some(path) = table(g, n.inputs[0]) else { continue };
-        let size = |d: &[Dim]| d.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
-        let from = size(&g.ty(n.inputs[0]).shape[2..]);
-        let how = if resize.to.iter().all(|d| d.value().is_some()) {
-            format!("resampled from {from} to {} (bicubic, antialiased)", size(&resize.to))
-        } else {
-            format!("resampled from {from} to the image's grid when the model runs (bicubic, antialiased)")
-        };
-        tables.entry(how).or_default().push(path);
-    }
-    let note = |(how, paths): (String, Vec<&str>)| match paths.as_slice() {
-        [path] => format!("position table {path} {how}"),
-        paths => format!("{} position tables {how}", paths.len()),
-    };
-    tables.into_iter().map(note).collect()
-}
-
-/// The parameter that `v` is a rearrangement of.
-fn table(g: &Graph, v: ValueId) -> Option<&str> {
-    match g.producer(v) {
-        None => g.as_param(v).map(|p| p.path.as_str()),
-        Some(n) => table(g, *g.node(n).inputs.first()?),
-    }
 }
 
 fn describe(m: &Model, options: &Options) -> Vec<(String, String)> {

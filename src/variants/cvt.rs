@@ -188,8 +188,8 @@ impl Variant for CvT {
         // Strides divide known sizes with rounding, symbolic ones only exactly.
         let (mut stride, mut unit) = (1, 1);
         for c in self.stages(r) {
-            stride *= c.emb_stride;
-            unit = super::least_common_multiple(unit, stride * c.kv_proj_stride);
+            stride = c.emb_stride.saturating_mul(stride);
+            unit = super::least_common_multiple(unit, c.kv_proj_stride.saturating_mul(stride));
         }
         Sizes { step: [1; 2], square: false, symbolic: Ok([unit; 2]) }
     }

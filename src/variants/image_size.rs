@@ -4,8 +4,10 @@
 //! position tables is [`Fit`]'s to say.
 
 use super::Variant;
-use crate::ir::{Dim, Symbol};
+use crate::ir::{Dim, Symbol, ValueId};
 use crate::nn::{Fit, Release};
+use crate::ops::{Graph, Op};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -75,7 +77,7 @@ impl ImageSize {
                     return Err(format!("variant {name} takes square images only, not {self}; {h} or {w} is valid"));
                 }
                 for (side, n, step) in [("height", h, sizes.step[0]), ("width", w, sizes.step[1])] {
-                    let (below, above) = (n / step * step, n.div_ceil(step) * step);
+                    let (below, above) = (n / step * step, n.div_ceil(step).saturating_mul(step));
                     if n == 0 || below != n {
                         let near = if below > 0 { format!("{below} or {above}") } else { above.max(step).to_string() };
                         return Err(format!("image size {self}: {side} {n} is not a multiple of {step}; {near} is"));
@@ -84,9 +86,11 @@ impl ImageSize {
                 Ok(([h.into(), w.into()], Fit::Resampled))
             }
             Self::Dynamic => {
-                let unit = sizes
-                    .symbolic
-                    .map_err(|why| format!("variant {name} cannot have a symbolic image size: {why}; give a number"))?;
+                let refused = |why| format!("variant {name} cannot have a symbolic image size: {why}; give a number");
+                let unit = sizes.symbolic.map_err(refused)?;
+                if unit.iter().any(|&n| n > LARGEST) {
+                    return Err(refused("its strides multiply to more than the largest image"));
+                }
                 let dim = |name, n: usize| Dim::symbol(Symbol::new(name).expect("a letter")) * n;
                 Ok(([dim("h", unit[0]), dim("w", unit[1])], Fit::Resampled))
             }
@@ -130,6 +134,36 @@ impl FromStr for ImageSize {
     }
 }
 
+/// Says which position tables are resampled, and when; many tables of one size are said once.
+pub fn resampled_tables(g: &Graph) -> Vec<String> {
+    let mut tables: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (_, n) in g.nodes() {
+        let Op::Resize(resize) = &n.op else { continue };
+        let Some(path) = table(g, n.inputs[0]) else { continue };
+        let size = |d: &[Dim]| d.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
+        let from = size(&g.ty(n.inputs[0]).shape[2..]);
+        let how = if resize.to.iter().all(|d| d.value().is_some()) {
+            format!("resampled from {from} to {} (bicubic, antialiased)", size(&resize.to))
+        } else {
+            format!("resampled from {from} to the image's grid when the model runs (bicubic, antialiased)")
+        };
+        tables.entry(how).or_default().push(path);
+    }
+    let note = |(how, paths): (String, Vec<&str>)| match paths.as_slice() {
+        [path] => format!("position table {path} {how}"),
+        paths => format!("{} position tables {how}", paths.len()),
+    };
+    tables.into_iter().map(note).collect()
+}
+
+/// The parameter that `v` is a rearrangement of.
+fn table(g: &Graph, v: ValueId) -> Option<&str> {
+    match g.producer(v) {
+        None => g.as_param(v).map(|p| p.path.as_str()),
+        Some(n) => table(g, *g.node(n).inputs.first()?),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +193,11 @@ mod tests {
         assert_eq!(decide("cross_vit", "dynamic"), Ok("64*h 64*w".into()));
         assert_eq!(super::super::least_common_multiple(12, 16), 48);
         assert_eq!(decide("cvt", "dynamic"), Ok("32*h 32*w".into()));
+        let set = |key: &str| (key.to_owned(), toml::Value::from(1 << 20));
+        let sets = ["s1_emb_stride", "s2_emb_stride", "s3_emb_stride", "s3_kv_proj_stride"].map(set);
+        let m = Model::resolve(&Source::Preset("cvt", "readme"), &sets).expect("a model");
+        let e = ImageSize::Dynamic.decide("cvt", &*m.variant, m.release, None).expect_err("refused");
+        assert!(e.contains("its strides multiply"), "{e}");
         assert!(decide("vit", "40").expect_err("no multiple").contains("32 or 64 is"));
         assert!(decide("vit", "16").expect_err("too small").contains("; 32 is"));
         assert!(decide("levit", "224x256").expect_err("no square").contains("224 or 256 is valid"));

@@ -221,6 +221,10 @@ fn position_bias(s: Scope<'_>, side: usize, c: Block) -> T<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::Builder;
+    use crate::eval;
+    use crate::ir::Stage;
+    use crate::ops::Resize;
     use crate::template::{Model, Source};
 
     fn resolve(arguments: &str) -> Result<Model, String> {
@@ -236,6 +240,37 @@ mod tests {
         let m = resolve("image_size = 32\ndim = [8]\ndepth = 1\nheads = [2, 3]").expect("valid");
         assert_eq!(m.to_table()["heads"].to_string(), "[2, 3]");
         assert!(!m.to_table().contains_key("num_distill_classes"));
+    }
+
+    /// On a map twice as large, each pair of pixels gets the entry of its offset in the resampled table.
+    #[test]
+    fn biases_of_another_map_are_those_of_the_resampled_table() {
+        for shrink in [false, true] {
+            let bias = Bias { trained: 2, fit: Fit::Resampled };
+            let c = Block { heads: 3, out: 8, mlp_mult: 2, shrink, dropout: 0.0, bias };
+            let b = Builder::new("t", Stage::Built);
+            b.output("y", position_bias(b.root(), 4, c));
+            let g = b.finish().expect("a graph");
+            let shapes: Vec<String> = g.params().map(|p| g.ty(p.value).shape.to_string()).collect();
+            assert_eq!(shapes, ["[4, 3]".to_owned(), if shrink { "[1, 4]" } else { "[4, 4]" }.to_owned()]);
+            let table = Tensor::new(&[4, 3], (0..12).map(|i| (i * i % 7) as f32).collect::<Vec<_>>());
+            let y = eval::run(&g, &mut |_, _| Ok(table.clone()), &[]).expect("a value");
+            let y = y[0].1.to_f64_vec();
+            let map = |h: usize| {
+                Tensor::new(&[1, 1, 2, 2], (0..4).map(|i| ((3 * i + h).pow(2) % 7) as f32).collect::<Vec<_>>())
+            };
+            let (step, side) = if shrink { (2, 2) } else { (1, 4) };
+            assert_eq!(y.len(), 3 * side * side * 16);
+            for h in 0..3 {
+                let larger = Resize { to: vec![4.into(), 4.into()] };
+                let larger = eval::op(&larger.into(), &[map(h)]).expect("a value")[0].to_f64_vec();
+                for (q, k) in (0..side * side).flat_map(|q| (0..16).map(move |k| (q, k))) {
+                    let rows = (q / side * step).abs_diff(k / 4);
+                    let columns = (q % side * step).abs_diff(k % 4);
+                    assert_eq!(y[(h * side * side + q) * 16 + k], larger[rows * 4 + columns], "{h} {q} {k}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -117,6 +117,26 @@ fn tables_without_a_class_token_are_resampled_whole() {
     any_size_is_each_size(dir.path(), &m, &[[192, 256]], Target::OrtCpu, &[]);
 }
 
+/// Release 1 takes checkpoints of rectangular images, in rectangular patches.
+#[test]
+fn rectangles_become_other_rectangles() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let rectangle = &["image_size=[64, 48]", "patch_size=[16, 8]"];
+    for (variant, preset) in [("vit", "tiny"), ("efficient", "tiny-x_encoder")] {
+        let m = model(variant, preset, Release::V1, rectangle);
+        any_size_is_each_size(dir.path(), &m, &[[64, 48], [32, 80], [112, 48]], Target::Portable, &[]);
+        // The checkpoint's own size, resampled or not, is one model.
+        let (path, other) = (dir.path().join("a.onnx"), dir.path().join("b.onnx"));
+        write(&compile(&m, &options("")).expect("compiles"), &path);
+        write(&compile(&m, &options("64x48")).expect("compiles"), &other);
+        let x = images([64, 48], 3);
+        assert_eq!(difference(&outputs(&ort(), &path, &x), &outputs(&ort(), &other, &x)), 0.0);
+        std::fs::remove_file(path).and_then(|()| std::fs::remove_file(other)).expect("they were written");
+    }
+    let old = Model::resolve(&Source::Preset("vit", "tiny"), &[parse_set(rectangle[0]).expect("a setting")]);
+    assert!(old.expect_err("one integer").to_string().contains("needs release = \"1\""));
+}
+
 #[test]
 fn every_variant_takes_larger_images() {
     for v in VARIANTS {
