@@ -18,6 +18,9 @@ const ALLOWANCE: u64 = 64 << 20;
 /// Memory a byte of input may take besides: tables of contents are decoded in several forms.
 const PER_BYTE: u64 = 1024;
 
+/// Inputs are cut at this many bytes; the default of the engine, 4096, would cut the corpus.
+const LONGEST: usize = 1 << 16;
+
 /// Runs a target on one input and judges the memory it took on this thread.
 fn within_memory(input: &[u8], target: impl FnOnce(&[u8])) {
     let peak = allocation_counter::measure(|| target(input)).bytes_max;
@@ -100,27 +103,33 @@ fn onnx_target(input: &[u8]) {
 
 #[test]
 fn model_file() {
-    bolero::check!().with_iterations(200).for_each(|input| within_memory(input, model_file_target));
+    bolero::check!()
+        .with_max_len(LONGEST)
+        .with_iterations(200)
+        .for_each(|input| within_memory(input, model_file_target));
 }
 
 #[test]
 fn safetensors_file() {
-    bolero::check!().with_iterations(200).for_each(|input| within_memory(input, safetensors_target));
+    bolero::check!()
+        .with_max_len(LONGEST)
+        .with_iterations(200)
+        .for_each(|input| within_memory(input, safetensors_target));
 }
 
 #[test]
 fn pytorch_file() {
-    bolero::check!().with_iterations(200).for_each(|input| within_memory(input, pytorch_target));
+    bolero::check!().with_max_len(LONGEST).with_iterations(200).for_each(|input| within_memory(input, pytorch_target));
 }
 
 #[test]
 fn text_form() {
-    bolero::check!().with_iterations(200).for_each(|input| within_memory(input, text_target));
+    bolero::check!().with_max_len(LONGEST).with_iterations(200).for_each(|input| within_memory(input, text_target));
 }
 
 #[test]
 fn onnx_file() {
-    bolero::check!().with_iterations(200).for_each(|input| within_memory(input, onnx_target));
+    bolero::check!().with_max_len(LONGEST).with_iterations(200).for_each(|input| within_memory(input, onnx_target));
 }
 
 /// The corpus of a target, sorted.
