@@ -17,7 +17,7 @@ pub type Operands = SmallVec<[ValueId; 3]>;
 
 /// What the graph needs to know about the ops it holds. Implemented by `ops::Op`.
 pub trait Operator: Clone + fmt::Debug + Eq + Hash {
-    /// The text mnemonic, snake_case.
+    /// The text mnemonic, in snake case.
     fn name(&self) -> &'static str;
     /// Result types from operand types: the typing rule and the verifier's rule.
     fn infer(&self, operands: &[&TensorType]) -> Result<Vec<TensorType>, TypeError>;

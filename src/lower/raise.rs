@@ -193,10 +193,8 @@ impl<'g> Raise<'g> {
     }
 
     fn constant(&mut self, name: &str, t: Tensor) {
-        if t.rank() <= 1 {
-            if let Some(v) = t.to_vec::<i64>() {
-                self.sizes.insert(name.to_owned(), v.into_iter().map(Dim::known).collect());
-            }
+        if let (0 | 1, Some(v)) = (t.rank(), t.to_vec::<i64>()) {
+            self.sizes.insert(name.to_owned(), v.into_iter().map(Dim::known).collect());
         }
         let t = self.b.constant(t);
         self.values.insert(name.to_owned(), t);
@@ -393,7 +391,7 @@ impl<'g> Raise<'g> {
         Ok(self.b.apply(Resize { to: to[2..].to_vec() }, &[x]))
     }
 
-    fn conv(&self, s: &Site<'_>) -> Result<Conv, RaiseError> {
+    fn conv(s: &Site<'_>) -> Result<Conv, RaiseError> {
         if s.n.get("auto_pad").is_some_and(|a| *a != Attribute::String("NOTSET".into())) {
             return s.fail("auto_pad is not supported");
         }
@@ -504,12 +502,12 @@ impl<'g> Raise<'g> {
                 if s.int("keepdims", 1) != 0 { one(y) } else { one(y.pick(axis, 0)) }
             }
             "Conv" => {
-                let conv = self.conv(s)?;
+                let conv = Self::conv(s)?;
                 let bias = if s.has(2) { Some(self.x(s, 2)?) } else { None };
                 one(self.x(s, 0)?.conv(conv, self.x(s, 1)?, bias))
             }
             "ConvTranspose" => {
-                let c = self.conv(s)?;
+                let c = Self::conv(s)?;
                 if s.has(2) || s.n.get("output_shape").is_some() {
                     return s.fail("a bias or output_shape is not supported");
                 }

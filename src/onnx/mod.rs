@@ -1,6 +1,6 @@
 //! ONNX models as plain structs, and the files they come from and go to.
 //!
-//! [`Model`] and its parts are what an emitter fills in and what an inspector looks at. [`write`] streams one into an
+//! [`Model`] and its parts are what an emitter fills in and what an inspector looks at. [`write()`] streams one into an
 //! `.onnx` file, tensor by tensor; [`read`] memory-maps one back; [`check`] lists what is wrong with one; `Display` prints
 //! one for review. A file appears whole or not at all, and the same model gives the same bytes.
 //!

@@ -235,7 +235,7 @@ fn check_value(path: &str, key: &str, v: &Value, problems: &mut Problems) {
         }
         Value::Float(x) if !x.is_finite() => problems.add(format!("{path}: {x} is not a number")),
         Value::Array(a) => {
-            a.iter().enumerate().for_each(|(i, v)| check_value(&format!("{path}[{i}]"), key, v, problems))
+            a.iter().enumerate().for_each(|(i, v)| check_value(&format!("{path}[{i}]"), key, v, problems));
         }
         Value::Table(t) => check_numbers(path, t, problems),
         _ => {}

@@ -1,7 +1,7 @@
 //! One page per variant; this file is the registry.
 //!
 //! A variant is a struct whose fields are the original constructor's arguments, and a `forward` in
-//! the authoring vocabulary. [`variants!`] below is the only list: `list`, help, tests and errors
+//! the authoring vocabulary. `variants!` below is the only list: `list`, help, tests and errors
 //! enumerate it.
 
 mod cait;
@@ -268,7 +268,7 @@ fn patch_grid(r: Release, image: Size2, patch: Size2) -> Vec<String> {
 fn divides(what: &str, n: usize, by: &str, p: usize) -> Option<String> {
     let (below, above) = (n / p * p, n.div_ceil(p) * p);
     let near = if below > 0 { format!("{below} or {above}") } else { above.to_string() };
-    (n % p != 0).then(|| format!("{what} {n} does not divide by {by} {p}; {near} would"))
+    (!n.is_multiple_of(p)).then(|| format!("{what} {n} does not divide by {by} {p}; {near} would"))
 }
 
 /// The smallest multiple of both, neither of them 0.

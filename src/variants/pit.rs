@@ -89,12 +89,11 @@ impl Variant for PiT {
         if stages == 0 {
             wrong.push("depth: no stages; a list with the number of blocks of each stage is valid".into());
         }
-        if let PerStage::Each(heads) = &self.heads {
-            if heads.len() != stages {
-                let n = heads.len();
-                wrong
-                    .push(format!("heads: {n} entries for {stages} stages; one number or one for each stage is valid"));
-            }
+        if let PerStage::Each(heads) = &self.heads
+            && heads.len() != stages
+        {
+            let n = heads.len();
+            wrong.push(format!("heads: {n} entries for {stages} stages; one number or one for each stage is valid"));
         }
         let most = (WIDEST / self.dim).checked_ilog2().map_or(0, |n| n as usize) + 1;
         if stages > most {

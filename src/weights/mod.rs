@@ -18,6 +18,7 @@ mod safetensors;
 mod source;
 mod state_dict;
 mod supply;
+mod transpose;
 mod write;
 
 pub use error::WeightError;

@@ -4,10 +4,11 @@
 //! or from the generator of initial values; a computed one is evaluated, written and dropped. So
 //! memory is bounded by a few of the largest tensors, whatever the size of the model.
 
+use super::transpose;
 use super::{Generator, ImportOptions, Matching, Source, WeightError, fill, import, read, specs, tensor};
 use crate::eval;
-use crate::ir::{Param, Tensor, TensorType};
-use crate::ops::{Graph, Program};
+use crate::ir::{DType, Param, Tensor, TensorType, ValueId};
+use crate::ops::{Graph, Op, Program};
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -115,9 +116,29 @@ impl<'a> Supply<'a> {
         }
     }
 
+    /// The checkpoint's matrix that a value of the weight program is the transpose of: by far the commonest
+    /// computation, and one that needs no second copy of the matrix.
+    fn transposed(&self, v: ValueId) -> Option<(&dyn Source, usize)> {
+        let w = &self.program.weights;
+        let n = w.node(w.producer(v)?);
+        let Op::Transpose(t) = &n.op else { return None };
+        let p = w.as_param(n.inputs[0])?;
+        let (source, i) = self.checkpoint.found(&p.path)?;
+        let f32_matrix = t.perm == [1, 0] && w.ty(v).dtype == DType::F32 && source.entries()[i].shape.len() == 2;
+        f32_matrix.then_some((source, i))
+    }
+
     /// Streams the little-endian bytes of a run parameter.
     pub fn write(&self, path: &str, out: &mut dyn Write) -> Result<(), SupplyError> {
-        if self.program.weights.outputs().iter().any(|o| o.name == path) {
+        let w = &self.program.weights;
+        if let Some(o) = w.outputs().iter().find(|o| o.name == path) {
+            if let Some((source, i)) = self.transposed(o.value) {
+                let bytes = read(source, i, DType::F32)?;
+                let &[rows, columns] = source.entries()[i].shape.as_slice() else { unreachable!("a matrix") };
+                if let Ok(elements) = bytemuck::try_cast_slice(&bytes) {
+                    return Ok(transpose::write(elements, rows, columns, out)?);
+                }
+            }
             out.write_all(&self.tensor(path)?.le_bytes())?;
             return Ok(());
         }

@@ -1,4 +1,7 @@
 //! Integration tests, one binary.
+// Tests say how much they compared, and what they could not.
+#![allow(clippy::print_stderr)]
+
 mod architecture;
 mod attention_maps;
 mod cli;

@@ -99,6 +99,7 @@ fn registered() -> impl Iterator<Item = Case> {
     cases().into_iter().filter(|c| variants::find(c.variant()).is_some())
 }
 
+#[cfg(feature = "runtime")]
 /// Models whose mathematics couples the images of a batch: every image alone gives other numbers.
 fn couples_images(case: &Case) -> bool {
     case.config["kwargs"]["inner"]["kind"] == "nystrom"
@@ -148,6 +149,7 @@ fn files_agree_with_pytorch_in_both_engines() {
     assert!(n >= 30, "only {n} files were compared");
 }
 
+#[cfg(feature = "runtime")]
 /// Rows of the first axis.
 fn take(t: &Tensor, rows: &[usize]) -> Tensor {
     let one: usize = t.shape()[1..].iter().product();
@@ -160,7 +162,8 @@ fn take(t: &Tensor, rows: &[usize]) -> Tensor {
 
 /// A file of numpy's `.npy` format, version 1.0.
 fn npy(t: &Tensor) -> Vec<u8> {
-    let shape: String = t.shape().iter().map(|d| format!("{d}, ")).collect();
+    let shape: Vec<String> = t.shape().iter().map(|d| format!("{d},")).collect();
+    let shape = shape.join(" ");
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
     header.push_str(&" ".repeat(63 - (header.len() + 10) % 64));
     header.push('\n');

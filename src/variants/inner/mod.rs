@@ -1,6 +1,6 @@
 //! Transformers that plug into another model: the `[inner]` table of `efficient` and `t2t`.
 //!
-//! Each is a declaration of its own, tokens in and tokens out, from a package of its own. [`inner!`]
+//! Each is a declaration of its own, tokens in and tokens out, from a package of its own. `inner!`
 //! below is the only list; a new transformer is one file and one line. Embedding, position table and
 //! head are the model's around it. Its width is the model's: `dim` may be repeated, and then must agree.
 

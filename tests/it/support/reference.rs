@@ -92,10 +92,10 @@ impl Case {
 /// The model file that a user would write for these constructor arguments.
 pub(crate) fn model_file(variant: &str, release: Release, kwargs: &Value) -> toml::Table {
     let mut t = to_toml(kwargs).as_table().expect("arguments").clone();
-    if let Some(toml::Value::Table(inner)) = t.get_mut("inner") {
-        if let Some(toml::Value::Table(args)) = inner.remove("args") {
-            inner.extend(args);
-        }
+    if let Some(toml::Value::Table(inner)) = t.get_mut("inner")
+        && let Some(toml::Value::Table(args)) = inner.remove("args")
+    {
+        inner.extend(args);
     }
     t.insert("variant".into(), variant.into());
     t.insert("release".into(), release.name().into());
