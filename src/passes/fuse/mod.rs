@@ -11,12 +11,12 @@ use crate::build::BuildErrors;
 use crate::ops::Program;
 use crate::rewrite::Rule;
 
-/// Recognises `LayerNormalization`.
+/// Recognises LayerNormalization.
 pub const LAYER_NORM: Pass =
     Pass { name: "fuse-layer-norm", doc: layer_norm::RULE.doc, run: |p, ctx| fuse(p, ctx, &[layer_norm::RULE]) };
 /// Recognises Gelu.
 pub const GELU: Pass = Pass { name: "fuse-gelu", doc: gelu::RULE.doc, run: |p, ctx| fuse(p, ctx, &[gelu::RULE]) };
-/// Recognises `HardSwish`.
+/// Recognises HardSwish.
 pub const HARD_SWISH: Pass =
     Pass { name: "fuse-hard-swish", doc: hard_swish::RULE.doc, run: |p, ctx| fuse(p, ctx, &[hard_swish::RULE]) };
 /// Recognises Attention.
