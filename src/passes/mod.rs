@@ -215,7 +215,7 @@ pub fn run(
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{batched, graph, input, once, param, positive, same_meaning, text};
+    use super::testing::{batched, graph, input, once, param, positive, same_meaning, same_text};
     use super::*;
     use crate::build::{Builder, T};
     use crate::ir::{Dim, Stage};
@@ -347,14 +347,14 @@ mod tests {
             for pass in INFERENCE {
                 p = once(pass, &p, u64::MAX).program;
                 let again = once(pass, &p, u64::MAX);
-                assert_eq!(text(&again.program), text(&p), "{} on {}", pass.name, v.name);
+                same_text(&format!("{} on {}", pass.name, v.name), &again.program, &p);
             }
             for target in crate::lower::Target::ALL {
                 let mut p = crate::lower::legalize(&p, target, target.default_opset()).expect("it lowers");
                 for pass in CLEANUP {
                     p = once(pass, &p, u64::MAX).program;
                     let again = once(pass, &p, u64::MAX);
-                    assert_eq!(text(&again.program), text(&p), "{} on {} for {target}", pass.name, v.name);
+                    same_text(&format!("{} on {} for {target}", pass.name, v.name), &again.program, &p);
                 }
             }
         }

@@ -377,12 +377,18 @@ fn print(p: &Program) -> String {
     format!("{}\n{}", p.graph, p.weights)
 }
 
+/// The text without declarations of parameters, which stand where a pass first met them.
+fn code(p: &Program) -> String {
+    let declares = |line: &&str| line.starts_with("  param ") || line.starts_with("  buffer ");
+    print(p).lines().filter(|line| !declares(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
 /// Runs the passes one by one and holds each to its promises.
 fn hold(passes: &[Pass], mut p: Program, want: &[(String, Tensor)], scale: f64) -> Result<Program, TestCaseError> {
     for pass in passes {
         let out = once(pass, &p)?;
         same(&format!("{}\n{}\nbecame\n{}", pass.name, print(&p), print(&out)), want, &outputs(&out), scale)?;
-        prop_assert_eq!(print(&once(pass, &out)?), print(&out), "{} again", pass.name);
+        prop_assert_eq!(code(&once(pass, &out)?), code(&out), "{} again", pass.name);
         p = out;
     }
     Ok(p)
