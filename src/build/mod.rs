@@ -16,7 +16,7 @@ pub use scope::{Entered, Scope};
 pub use tensor::{Sizes, T};
 
 use crate::ir::{Init, Operands, Origin, ScopeId, Stage, Symbol, Tensor, TensorType, ValueId};
-use crate::ops::{Const, Graph, Op};
+use crate::ops::{Const, Exactness, Graph, Op};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::Location;
@@ -95,16 +95,12 @@ impl Builder {
     /// Declares a symbol; the name must be one [`Symbol::new`] accepts.
     #[track_caller]
     pub fn symbol(&self, name: &str) -> crate::ir::Dim {
-        match Symbol::new(name) {
-            Some(s) => {
-                self.state.borrow_mut().graph.declare(s.clone());
-                crate::ir::Dim::symbol(s)
-            }
-            None => {
-                self.error(format!("`{name}` is not a name of a symbol"), &[]);
-                crate::ir::Dim::known(1)
-            }
-        }
+        let Some(s) = Symbol::new(name) else {
+            self.error(format!("`{name}` is not a name of a symbol"), &[]);
+            return crate::ir::Dim::known(1);
+        };
+        self.state.borrow_mut().graph.declare(s.clone());
+        crate::ir::Dim::symbol(s)
     }
 
     /// Declares a graph input.
@@ -160,13 +156,15 @@ impl Builder {
         let op = op.into();
         let mut guard = self.state.borrow_mut();
         let s = &mut *guard;
-        if let Some(&v) = s.shared.as_ref().and_then(|m| m.get(&(op.clone(), inputs.clone()))) {
+        // Two draws of one random op are two values.
+        let shares = s.shared.is_some() && op.def().traits().exactness != Exactness::Random;
+        let key = shares.then(|| (op.clone(), inputs.clone()));
+        if let Some(&v) = s.shared.as_ref().zip(key.as_ref()).and_then(|(m, key)| m.get(key)) {
             let node = s.graph.producer(v).expect("shared values are results of nodes");
             return s.graph.node(node).outputs().map(|v| T::new(self, Some(v))).collect();
         }
         let at = s.at.or_else(|| Some(Location::caller()));
         let origin = Origin { scope: s.scope, at, rule: s.rule };
-        let key = s.shared.is_some().then(|| (op.clone(), inputs.clone()));
         match s.graph.add_node(op.clone(), inputs, origin) {
             Ok(n) => {
                 if let (Some(map), Some(key)) = (&mut s.shared, key) {

@@ -4,7 +4,7 @@
 //! so peak memory is what the model itself needs. It computes in the element types that the graph
 //! says; a graph built in f64 is evaluated in f64.
 
-use crate::ir::{Bindings, Operator, Tensor, TensorType, ValueId};
+use crate::ir::{Bindings, Operator, Side, Tensor, TensorType, ValueId};
 use crate::ops::{EvalError, Graph, Op};
 
 /// Why a graph could not be run.
@@ -76,16 +76,38 @@ pub fn run(
         bind(&i.name, ty, t, &mut env)?;
         values[index(i.value)] = Some(t.clone());
     }
-    let live = g.live();
-    let mut left = g.uses();
-    for (_, n) in g.nodes() {
-        if !n.outputs().any(|v| live[v]) {
-            n.inputs.iter().for_each(|&v| left[v] -= 1);
-            continue;
+    let outputs: Vec<ValueId> = g.outputs().iter().map(|o| o.value).collect();
+    let out = walk(g, &outputs, &mut values, &env, param)?;
+    Ok(g.outputs().iter().map(|o| o.name.clone()).zip(out).collect())
+}
+
+/// Computes what `wanted` depends on, each value once, and drops every value after its last reader.
+/// `values` holds the inputs.
+fn walk(
+    g: &Graph,
+    wanted: &[ValueId],
+    values: &mut [Option<Tensor>],
+    env: &Bindings,
+    param: &mut dyn FnMut(&str, &TensorType) -> Result<Tensor, String>,
+) -> Result<Vec<Tensor>, RunError> {
+    let index = |v: ValueId| crate::ir::Entity::index(v);
+    let mut left = Side::new(g.value_count(), 0u32);
+    for &v in wanted {
+        left[v] += 1;
+    }
+    let mut needed = Vec::new();
+    for (_, n) in g.nodes().rev() {
+        if n.outputs().any(|v| left[v] > 0) {
+            for &v in &n.inputs {
+                left[v] += 1;
+            }
+            needed.push(n);
         }
+    }
+    for n in needed.into_iter().rev() {
         let mut x = Vec::with_capacity(n.inputs.len());
         for &v in &n.inputs {
-            x.push(fetch(g, v, &mut values, param)?);
+            x.push(fetch(g, v, values, param)?);
             left[v] -= 1;
         }
         for &v in &n.inputs {
@@ -94,18 +116,14 @@ pub fn run(
             }
         }
         let fail = |source| RunError::Op { op: n.op.name(), scope: g.scope_path(n.origin.scope).to_owned(), source };
-        let y = n.op.def().eval(&x, &env).map_err(fail)?;
+        let y = n.op.def().eval(&x, env).map_err(fail)?;
         for (v, t) in n.outputs().zip(y) {
             if left[v] > 0 {
                 values[index(v)] = Some(t);
             }
         }
     }
-    let mut out = Vec::with_capacity(g.outputs().len());
-    for o in g.outputs() {
-        out.push((o.name.clone(), fetch(g, o.value, &mut values, param)?));
-    }
-    Ok(out)
+    wanted.iter().map(|&v| fetch(g, v, values, param)).collect()
 }
 
 fn fetch(
@@ -126,22 +144,47 @@ fn fetch(
 }
 
 /// One value of a graph without inputs, such as a weight program: only what it depends on is
-/// computed, and every operand is dropped as soon as it was read.
+/// computed, each value once, and every operand is dropped as soon as it was read last.
 pub fn value(
     g: &Graph,
     v: ValueId,
     param: &mut dyn FnMut(&str, &TensorType) -> Result<Tensor, String>,
 ) -> Result<Tensor, RunError> {
-    let Some(node) = g.producer(v) else { return fetch(g, v, &mut vec![None; g.value_count()], param) };
-    let n = g.node(node);
-    let x: Vec<Tensor> = n.inputs.iter().map(|&v| value(g, v, param)).collect::<Result<_, _>>()?;
-    let fail = |source| RunError::Op { op: n.op.name(), scope: g.scope_path(n.origin.scope).to_owned(), source };
-    let y = op(&n.op, &x).map_err(fail)?;
-    let index = crate::ir::Entity::index(v) - crate::ir::Entity::index(n.first);
-    Ok(y.into_iter().nth(index).expect("an op has as many results as its types say"))
+    let mut out = walk(g, &[v], &mut vec![None; g.value_count()], &Bindings::new(), param)?;
+    Ok(out.pop().expect("one value was asked for"))
 }
 
 /// Evaluates one op on operands; composites through their definition.
 pub fn op(op: &Op, x: &[Tensor]) -> Result<Vec<Tensor>, EvalError> {
     op.def().eval(x, &Bindings::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::Builder;
+    use crate::ir::{DType, Init, Stage};
+
+    /// Forty doublings: a walk along every path from the root would never end.
+    #[test]
+    fn a_shared_value_is_computed_once() {
+        let b = Builder::new("weights", Stage::Legal);
+        let mut x = b.param("p", TensorType::new(DType::F32, [2]), Init::ZEROS, true);
+        for _ in 0..40 {
+            x = x + x;
+        }
+        let unread = b.param("q", TensorType::new(DType::F32, [2]), Init::ZEROS, true);
+        b.output("y", x);
+        b.output("z", -unread);
+        let v = x.id().expect("well typed");
+        let g = b.finish().expect("well typed");
+        let mut read = Vec::new();
+        let mut param = |path: &str, _: &TensorType| {
+            read.push(path.to_owned());
+            Ok(Tensor::new(&[2], vec![1.0f32, -0.5]))
+        };
+        let want = Tensor::new(&[2], vec![2f32.powi(40), -(2f32.powi(39))]);
+        assert_eq!(value(&g, v, &mut param).expect("runs"), want);
+        assert_eq!(read, ["p"]);
+    }
 }

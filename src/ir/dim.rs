@@ -136,6 +136,19 @@ impl Dim {
         }
     }
 
+    /// This many times `n`.
+    fn times(mut self, n: i64) -> Self {
+        if self.constant == i64::MAX {
+            return Self::OVERFLOW;
+        }
+        if n == 0 {
+            return Self::known(0);
+        }
+        let scaled = |x: &mut i64| x.checked_mul(n).map(|y| *x = y);
+        let fits = self.terms.iter_mut().map(|(_, c)| c).chain([&mut self.constant]).try_for_each(scaled);
+        if fits.is_some() && self.constant != i64::MAX { self } else { Self::OVERFLOW }
+    }
+
     fn build(mut terms: Vec<(Monomial, i128)>, constant: i128) -> Self {
         terms.sort_by(|a, b| order(&a.0, &b.0));
         let mut merged: Vec<(Monomial, i128)> = Vec::with_capacity(terms.len());
@@ -261,8 +274,11 @@ impl<D: Into<Dim>> Mul<D> for &Dim {
         if self.constant == i64::MAX || rhs.constant == i64::MAX {
             return Dim::OVERFLOW;
         }
-        if self.terms.is_empty() && rhs.terms.is_empty() {
-            return self.constant.checked_mul(rhs.constant).map_or(Dim::OVERFLOW, Dim::known);
+        // A number of times a polynomial keeps its normal form; nearly every product is one.
+        match (self.value(), rhs.value()) {
+            (_, Some(n)) => return self.clone().times(n),
+            (Some(n), _) => return rhs.times(n),
+            _ => {}
         }
         let side = |d: &Dim| -> Vec<(Monomial, i128)> {
             d.wide().chain((d.constant != 0).then(|| (Monomial::new(), i128::from(d.constant)))).collect()
@@ -294,7 +310,18 @@ by_value! { Add add; Sub sub; Mul mul; }
 /// Product of all dims (1 for none).
 impl<'a> std::iter::Product<&'a Dim> for Dim {
     fn product<I: Iterator<Item = &'a Dim>>(iter: I) -> Self {
-        iter.fold(Self::known(1), |p, d| &p * d)
+        let (mut number, mut symbolic) = (Self::known(1), None);
+        for d in iter {
+            match (d.value(), &symbolic) {
+                (Some(n), _) => number = number.times(n),
+                (None, None) => symbolic = Some(d.clone()),
+                (None, Some(p)) => symbolic = Some(p * d),
+            }
+        }
+        match symbolic {
+            Some(p) => p * number,
+            None => number,
+        }
     }
 }
 
@@ -359,7 +386,20 @@ mod tests {
     }
 
     #[test]
+    fn products_do_not_depend_on_the_order() {
+        let (b, h) = (s("b"), s("h"));
+        let factors = [Dim::known(3), &b + 1, Dim::known(-4), &h * 2, b];
+        let one_by_one = factors.iter().fold(Dim::known(1), |p, d| &p * d);
+        assert_eq!(factors.iter().product::<Dim>(), one_by_one);
+        assert_eq!(factors.iter().rev().product::<Dim>(), one_by_one);
+        assert_eq!(one_by_one.to_string(), "-24*b*b*h - 24*b*h");
+    }
+
+    #[test]
     fn overflow_is_sticky_and_invalid() {
+        let many = [Dim::known(i64::MAX / 2), 4.into(), 0.into(), s("b")];
+        assert!(!many.iter().product::<Dim>().is_valid());
+        assert!(!(s("b") * (i64::MAX / 2) * 4).is_valid());
         let big = Dim::known(i64::MAX / 2);
         assert!(!(&big * 4).is_valid());
         assert!(!(&(&big * 4) - &big).is_valid());

@@ -18,6 +18,7 @@ mod graph;
 mod init;
 mod real;
 mod tensor;
+mod transpose;
 mod types;
 pub mod verify;
 
@@ -31,4 +32,5 @@ pub use graph::{
 pub use init::Init;
 pub use real::Real;
 pub use tensor::{Array, Element, Literal, Tensor};
+pub use transpose::transpose_band;
 pub use types::{Shape, TensorType};

@@ -3,7 +3,7 @@
 use super::check::{axis, equal, fail, operands, same_dtype};
 use super::{Arg, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError};
+use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
 use crate::with_array;
 use ndarray::{Axis, IxDyn, Slice as Range};
 
@@ -74,24 +74,6 @@ impl Transpose {
     }
 }
 
-/// A matrix transposed tile by tile: weights pass here at the speed of memory when a file is written.
-fn swap<A: Element>(from: &[A], rows: usize, columns: usize) -> Vec<A> {
-    /// Two tiles of f32 fit the first-level cache.
-    const TILE: usize = 32;
-    let mut to = vec![A::default(); from.len()];
-    for r0 in (0..rows).step_by(TILE) {
-        for c0 in (0..columns).step_by(TILE) {
-            for c in c0..(c0 + TILE).min(columns) {
-                let out = &mut to[c * rows..][r0..(r0 + TILE).min(rows)];
-                for (x, row) in out.iter_mut().zip(from[r0 * columns..].chunks(columns)) {
-                    *x = row[c];
-                }
-            }
-        }
-    }
-    to
-}
-
 impl OpDef for Transpose {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
@@ -105,7 +87,9 @@ impl OpDef for Transpose {
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(a: &Array<A>, perm: &[usize]) -> Tensor {
             if let (&[rows, columns], &[1, 0], Some(from)) = (a.shape(), perm, a.as_slice()) {
-                return Tensor::new(&[columns, rows], swap(from, rows, columns));
+                let mut to = vec![A::default(); from.len()];
+                transpose_band(from, rows, columns, 0..columns, &mut to);
+                return Tensor::new(&[columns, rows], to);
             }
             A::wrap(a.clone().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned().into_shared())
         }

@@ -93,7 +93,10 @@ impl<'a> Spell<'a> {
         if self.opset >= since {
             return Ok(());
         }
-        Err(Unspellable(format!("{op_type} exists since opset {since}; opset {} was asked for", self.opset)))
+        Err(Unspellable(format!(
+            "{op_type} exists since opset {since}; opset {} was asked for (--opset {since} would do)",
+            self.opset
+        )))
     }
 
     /// Refuses unless `com.microsoft` may be used.

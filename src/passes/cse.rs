@@ -1,9 +1,11 @@
-//! Common subexpressions: equal nodes (same op, same operands) become one.
+//! Common subexpressions: equal nodes (same op, same operands) become one. Random ops are never equal.
 
 use super::{Ctx, Pass};
 use crate::build::{BuildErrors, Builder};
-use crate::ops::Program;
+use crate::ir::{Operands, ValueId};
+use crate::ops::{Exactness, Op, Program};
 use crate::rewrite::replay;
+use std::collections::HashMap;
 
 /// Equal nodes become one.
 pub(super) const PASS: Pass = Pass { name: "cse", doc: "equal nodes become one", run };
@@ -12,11 +14,82 @@ pub(super) const AGAIN: Pass = Pass { name: "cse-legal", doc: "equal nodes becom
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let b = Builder::new(&p.graph.name, p.graph.stage);
-    b.share_equal_nodes();
-    let live = p.graph.live();
-    let before = p.graph.nodes().filter(|(_, n)| live[n.first]).count();
-    replay(&p.graph, &b, &mut |_, _, _| None);
-    let graph = b.finish()?;
-    *ctx.counts.entry("common-subexpression").or_default() += before.saturating_sub(graph.nodes().len()) as u64;
-    Ok(Program { graph, weights: p.weights.clone() })
+    #[expect(clippy::mutable_key_type, reason = "what is mutable in a constant is when its digest is computed")]
+    let mut seen: HashMap<(Op, Operands), Vec<ValueId>> = HashMap::new();
+    replay(&p.graph, &b, &mut |r, _, n| {
+        if n.op.def().traits().exactness == Exactness::Random {
+            return None;
+        }
+        let x = r.operands(n);
+        let key = (n.op.clone(), x.iter().map(|t| t.id()).collect::<Option<Operands>>()?);
+        if let Some(first) = seen.get(&key) {
+            return ctx.spend("common-subexpression").then(|| first.iter().map(|&v| r.b.value(v)).collect());
+        }
+        let y = r.b.apply_all(n.op.clone(), &x);
+        seen.insert(key, y.iter().filter_map(|t| t.id()).collect());
+        Some(y)
+    });
+    Ok(Program { graph: b.finish()?, weights: p.weights.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check, graph, input, once, param};
+    use super::*;
+    use crate::build::Scope;
+    use crate::ir::Stage;
+
+    #[test]
+    fn equal_nodes_become_one() {
+        let done = check(
+            &PASS,
+            &graph(Stage::Specialized, |b| {
+                let (x, w) = (input(b, "x", [2, 4]), param(b, "w", [4]));
+                let twice = (x * w).exp() + (x * w).exp();
+                let top = [x.top_k(2, 1), x.top_k(2, 1)];
+                b.output("values", top[1].0 - top[0].0);
+                b.output("indices", top[1].1 - top[0].1);
+                twice * 2.0 + 2.0
+            }),
+        );
+        // The product, the exponential, top-k and the constant 2.
+        assert_eq!(done.fired("common-subexpression"), 4);
+        assert_eq!(done.ops(), ["mul", "exp", "add", "top_k", "sub", "sub", "mul", "add"]);
+    }
+
+    #[test]
+    fn nodes_that_differ_stay() {
+        let done = check(
+            &PASS,
+            &graph(Stage::Specialized, |b| {
+                let (x, z) = (input(b, "x", [3, 3]), input(b, "z", [3, 3]));
+                let parts = [x - z, z - x, x.softmax(0), x.softmax(1), x.t(), x * 1.0, x * filled(b), x.sum(&[0])];
+                parts.into_iter().reduce(|a, b| a + b).expect("not empty")
+            }),
+        );
+        assert_eq!(done.ctx.rewrites(), 0);
+    }
+
+    /// The number one of another shape is another constant.
+    fn filled(b: &Builder) -> crate::build::T<'_> {
+        super::super::testing::filled(b, &[1], 1.0)
+    }
+
+    /// Two draws are two values, for the pass and for a builder that shares.
+    #[test]
+    fn random_ops_are_never_shared() {
+        let twice = |s: Scope<'_>| {
+            let x = input(s.builder(), "x", [4]);
+            s.builder().output("y", s.dropout(x, 0.5) + s.dropout(x, 0.5));
+        };
+        for share in [false, true] {
+            let b = Builder::new("g", Stage::Built);
+            if share {
+                b.share_equal_nodes();
+            }
+            twice(b.root());
+            let p = Program::new(b.finish().expect("well typed"));
+            assert_eq!(once(&PASS, &p, u64::MAX).ops(), ["dropout", "dropout", "add"]);
+        }
+    }
 }

@@ -10,8 +10,8 @@
 use super::{Ctx, Pass, canonicalize::is_static};
 use crate::build::{BuildErrors, Builder, T};
 use crate::eval;
-use crate::ir::{Def, Entity, Init, Side, ValueId};
-use crate::ops::{Exactness, Graph, Op, Program};
+use crate::ir::{Def, Init, Side, Tensor, ValueId};
+use crate::ops::{AttrValue, Exactness, Graph, Op, Program};
 use crate::rewrite::replay;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,8 @@ fn classify(g: &Graph) -> Side<ValueId, When> {
         let size = |v: ValueId| g.ty(v).shape.elements().value().unwrap_or(i64::MAX);
         let budget = n.inputs.iter().map(|&v| size(v)).fold(0i64, i64::saturating_add).max(SMALL);
         let grows = matches!(n.op, Op::Resize(_));
-        let fits = n.outputs().all(|v| is_static(&g.ty(v).shape) && (grows || size(v) <= budget));
+        let small = |v: ValueId| is_static(&g.ty(v).shape) && (grows || size(v) <= budget);
+        let fits = n.outputs().all(small) && !symbolic(&n.op);
         let pure = n.op.def().traits().exactness != Exactness::Random;
         let at = if matches!(n.op, Op::Const(_)) {
             When::Now
@@ -60,9 +61,21 @@ fn classify(g: &Graph) -> Side<ValueId, When> {
     when
 }
 
+/// Whether an attribute depends on a size that is known only when the graph runs, as the bounds of a slice may
+/// even where all shapes are known.
+fn symbolic(op: &Op) -> bool {
+    op.attrs().iter().any(|(_, a)| match a {
+        AttrValue::Dim(d) => d.value().is_none(),
+        AttrValue::Dims(d) => !is_static(d),
+        _ => false,
+    })
+}
+
 /// Values that something at run time reads.
 fn wanted(g: &Graph, when: &Side<ValueId, When>) -> BTreeSet<ValueId> {
-    let reads = g.nodes().filter(|(_, n)| when[n.first] == When::AtRun).flat_map(|(_, n)| n.inputs.iter().copied());
+    let live = g.live();
+    let at_run = g.nodes().filter(|(_, n)| when[n.first] == When::AtRun && n.outputs().any(|v| live[v]));
+    let reads = at_run.flat_map(|(_, n)| n.inputs.iter().copied());
     reads.chain(g.outputs().iter().map(|o| o.value)).collect()
 }
 
@@ -71,6 +84,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let when = classify(g);
     let wanted = wanted(g, &when);
     let mut out = WeightWriter::new(p);
+    let mut constants = Constants { g, done: BTreeMap::new() };
     let b = Builder::new(&g.name, g.stage);
     replay(g, &b, &mut |r, _, n| {
         if when[n.first] == When::AtRun || matches!(n.op, Op::Const(_)) {
@@ -80,23 +94,15 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
             // Stays only if the fuel runs out before its reader is folded; dead otherwise.
             return None;
         }
-        match when[n.first] {
-            When::Now => {
-                let rule = "fold-constant";
-                if !ctx.spend(rule) {
-                    return None;
-                }
-                let x: Vec<_> = n.inputs.iter().map(|&v| evaluate(g, v)).collect::<Option<_>>()?;
-                let y = eval::op(&n.op, &x).ok()?;
-                Some(y.into_iter().map(|t| r.b.constant(t)).collect())
+        if when[n.first] == When::Now {
+            if ctx.fuel == 0 {
+                return None;
             }
-            _ => {
-                if !ctx.spend("move-to-weight-program") {
-                    return None;
-                }
-                Some(n.outputs().map(|v| out.export(g, v, r.b)).collect())
-            }
+            // An index out of range stays where it is: the runtime says so when it gets there.
+            let y: Vec<Tensor> = n.outputs().map(|v| constants.value(v)).collect::<Option<_>>()?;
+            return ctx.spend("fold-constant").then(|| y.into_iter().map(|t| r.b.constant(t)).collect());
         }
+        ctx.spend("move-to-weight-program").then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
     });
     let graph = b.finish()?;
     let weights = out.finish(&graph)?;
@@ -106,11 +112,23 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     Ok(Program { graph: b.finish()?, weights })
 }
 
-fn evaluate(g: &Graph, v: ValueId) -> Option<crate::ir::Tensor> {
-    let n = g.node(g.producer(v)?);
-    let x: Vec<_> = n.inputs.iter().map(|&v| evaluate(g, v)).collect::<Option<_>>()?;
-    let index = v.index() - n.first.index();
-    eval::op(&n.op, &x).ok()?.into_iter().nth(index)
+/// Constant values of a graph, each computed once.
+struct Constants<'a> {
+    g: &'a Graph,
+    done: BTreeMap<ValueId, Tensor>,
+}
+
+impl Constants<'_> {
+    /// `None` when its op refuses its operands.
+    fn value(&mut self, v: ValueId) -> Option<Tensor> {
+        if let Some(t) = self.done.get(&v) {
+            return Some(t.clone());
+        }
+        let n = self.g.node(self.g.producer(v)?);
+        let x: Vec<Tensor> = n.inputs.iter().map(|&v| self.value(v)).collect::<Option<_>>()?;
+        self.done.extend(n.outputs().zip(eval::op(&n.op, &x).ok()?));
+        self.done.get(&v).cloned()
+    }
 }
 
 /// Appends parameter arithmetic of a run graph to its weight program.
@@ -127,10 +145,11 @@ struct WeightWriter {
 impl WeightWriter {
     fn new(p: &Program) -> Self {
         let mut weights = p.weights.clone();
-        let computed: BTreeMap<_, _> = weights.outputs().iter().map(|o| (o.name.clone(), o.value)).collect();
+        let exports: Vec<_> = weights.outputs().iter().map(|o| (o.name.clone(), o.value)).collect();
+        let computed: BTreeMap<_, _> = exports.iter().cloned().collect();
         weights.clear_outputs();
-        let names = p.graph.params().map(|q| q.path.clone()).chain(computed.keys().cloned()).collect();
-        let exports = computed.iter().map(|(n, v)| (n.clone(), *v)).collect();
+        let paths = p.graph.params().chain(weights.params()).map(|q| q.path.clone());
+        let names = paths.chain(computed.keys().cloned()).collect();
         Self { b: Builder::resume(weights), computed, done: BTreeMap::new(), names, exports }
     }
 
@@ -229,4 +248,214 @@ pub(super) fn at_run(g: &Graph) -> Side<ValueId, bool> {
     let mut out = Side::new(g.value_count(), false);
     g.values().for_each(|(v, _)| out[v] = when[v] == When::AtRun);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Done, batched, check, filled, graph, input, once, param, same_meaning, text};
+    use super::*;
+    use crate::ir::{Stage, TensorType};
+    use crate::ops::{Gather, Slice};
+
+    fn on(formula: impl for<'g> FnOnce(&'g Builder) -> T<'g>) -> Done {
+        check(&PASS, &graph(Stage::Specialized, formula))
+    }
+
+    fn paths(g: &Graph) -> BTreeSet<&str> {
+        g.params().map(|p| p.path.as_str()).collect()
+    }
+
+    #[test]
+    fn constants_are_evaluated() {
+        let done = on(|b| input(b, "x", [2]) * (filled(b, &[2, 1], 3.0).exp() + 1.0).sum(&[0]).sqrt());
+        assert_eq!((done.fired("fold-constant"), done.ops()), (1, vec!["mul"]));
+        // A result that is given out too, of an op with two results.
+        let done = on(|b| {
+            let (values, indices) = b.constant(Tensor::new(&[3], vec![1.0f32, 3.0, 2.0])).top_k(2, 0);
+            b.output("indices", indices);
+            values + input(b, "x", [1])
+        });
+        assert_eq!((done.fired("fold-constant"), done.ops()), (1, vec!["add"]));
+    }
+
+    #[test]
+    fn what_depends_on_parameters_moves_to_the_weight_program() {
+        let done = on(|b| batched(b, "x", [3]).matmul(param(b, "w", [4, 3]).t() * 2.0));
+        assert_eq!(done.fired("move-to-weight-program"), 1);
+        insta::assert_snapshot!(text(&done.program), @r"
+        graph g  stage specialized
+          symbol batch
+          input x : f32[batch, 3]
+
+        []
+          buffer w.mul : f32[3, 4] constant(0.0)
+          %0 = matmul x, @w.mul : f32[batch, 4]
+
+          output y = %/0
+
+        graph g.weights  stage legal
+
+        []
+          param w : f32[4, 3] normal(1.0)
+          %0 = transpose @w {perm = [1, 0]} : f32[3, 4]
+          %1 = const {value = f32[] 2.0} : f32[]
+          %2 = mul %0, %1 : f32[3, 4]
+
+          output w.mul = %/2
+        ");
+    }
+
+    /// The constant beside the parameter goes along; nothing is evaluated that nothing at run time reads.
+    #[test]
+    fn an_output_that_is_arithmetic_of_parameters_is_a_parameter() {
+        let done = on(|b| {
+            let w = param(b, "w", [4]);
+            b.output("as it is", w);
+            b.output("negative", -w);
+            w * filled(b, &[4], 3.0).exp()
+        });
+        assert_eq!((done.ctx.rewrites(), done.ops().len()), (2, 0));
+        assert_eq!(paths(&done.program.graph), BTreeSet::from(["w", "w.neg", "w.mul"]));
+    }
+
+    #[test]
+    fn one_parameter_may_feed_several_results() {
+        let done = on(|b| {
+            let w = param(b, "w", [3, 3]);
+            let x = input(b, "x", [3, 3]);
+            let twice = w * 2.0;
+            x.matmul(w.t()) + x.matmul(twice.t()) + x.matmul(twice.exp()) + x * w
+        });
+        assert_eq!(done.fired("move-to-weight-program"), 3);
+        assert_eq!(paths(&done.program.graph), BTreeSet::from(["w", "w.transpose", "w.transpose.2", "w.exp"]));
+        // The shared factor is computed once.
+        let muls = done.program.weights.nodes().filter(|(_, n)| n.op.mnemonic() == "mul").count();
+        assert_eq!(muls, 1);
+    }
+
+    /// A checkpoint may use any name, and a parameter may have moved out of the run graph before its name is wanted.
+    #[test]
+    fn computed_parameters_never_take_a_name_of_the_checkpoint() {
+        let g = graph(Stage::Specialized, |b| {
+            let x = input(b, "x", [3, 3]);
+            x.matmul(param(b, "w.transpose", [3, 3]).exp()).matmul(param(b, "w", [3, 3]).t())
+        });
+        let done = check(&PASS, &g);
+        assert_eq!(paths(&done.program.graph), BTreeSet::from(["w.transpose.exp", "w.transpose.2"]));
+
+        let b = Builder::new("g", Stage::Specialized);
+        let folded = once(
+            &PASS,
+            &Program::new(graph(Stage::Specialized, |b| {
+                let y = input(b, "x", [3, 3]).matmul(param(b, "w.transpose", [3, 3]).exp());
+                y.matmul(param(b, "w", [3, 3]))
+            })),
+            u64::MAX,
+        );
+        assert_eq!(paths(&folded.program.graph), BTreeSet::from(["w.transpose.exp", "w"]));
+        replay_transposed(&folded.program.graph, &b);
+        let before = Program { graph: b.finish().expect("well typed"), weights: folded.program.weights };
+        let after = once(&PASS, &before, u64::MAX);
+        same_meaning(&before, &after.program);
+        assert_eq!(paths(&after.program.graph), BTreeSet::from(["w.transpose.exp", "w.transpose.2"]));
+    }
+
+    /// The same graph with `w` read through a transpose, as a pass might leave it.
+    fn replay_transposed(g: &Graph, b: &Builder) {
+        let mut y = b.input("x", g.ty(g.inputs()[0].value).clone());
+        for p in g.params() {
+            let w = b.param(&p.path, g.ty(p.value).clone(), p.init.clone(), p.trainable);
+            y = y.matmul(if p.path == "w" { w.t() } else { w });
+        }
+        b.output("y", y);
+    }
+
+    /// What was computed before is built upon, not computed anew, and what nothing reads any more is forgotten.
+    #[test]
+    fn folding_goes_on_from_an_earlier_weight_program() {
+        let first = once(
+            &PASS,
+            &Program::new(graph(Stage::Specialized, |b| input(b, "x", [3]) + param(b, "w", [3]).exp())),
+            u64::MAX,
+        );
+        let b = Builder::new("g", Stage::Specialized);
+        let g = &first.program.graph;
+        let w = g.params().next().expect("one");
+        let y = b.input("x", g.ty(g.inputs()[0].value).clone())
+            + b.param(&w.path, g.ty(w.value).clone(), w.init.clone(), w.trainable).sqrt();
+        b.output("y", y);
+        let before = Program { graph: b.finish().expect("well typed"), weights: first.program.weights.clone() };
+        let after = once(&PASS, &before, u64::MAX);
+        same_meaning(&before, &after.program);
+        assert_eq!(paths(&after.program.graph), BTreeSet::from(["w.exp.sqrt"]));
+        let given: Vec<&str> = after.program.weights.outputs().iter().map(|o| o.name.as_str()).collect();
+        assert_eq!((given, after.program.weights.nodes().len()), (vec!["w.exp.sqrt"], 2));
+    }
+
+    /// Without memory of what was computed this would take a trillion steps.
+    #[test]
+    fn shared_values_are_computed_once() {
+        let doubled = |x: T<'_>| (0..40).fold(x, |x, _| x + x).id().expect("well typed");
+        let done = once(
+            &PASS,
+            &Program::new(graph(Stage::Specialized, |b| {
+                b.output("constant", b.value(doubled(filled(b, &[1], 1.0))));
+                b.value(doubled(param(b, "w", [1])))
+            })),
+            u64::MAX,
+        );
+        assert_eq!((done.fired("fold-constant"), done.fired("move-to-weight-program")), (1, 1));
+    }
+
+    #[test]
+    fn broadcasts_are_not_written_out() {
+        let stays = |done: Done| assert_eq!(done.ctx.rewrites(), 0, "{}", done.program.graph);
+        // To a symbolic size, and to one larger than the budget.
+        stays(on(|b| batched(b, "x", [4]) * param(b, "cls", [1, 4]).expand([b.symbol("batch"), 4.into()])));
+        stays(on(|b| param(b, "w", [513, 1]).expand([513, 512])));
+        stays(on(|b| filled(b, &[513, 1], 2.0).expand([513, 512])));
+        // What is smaller, or no larger than what it is made of, is.
+        assert_eq!(on(|b| param(b, "w", [511, 1]).expand([511, 512])).fired("move-to-weight-program"), 1);
+        let done = on(|b| param(b, "w", [513, 512]) * param(b, "s", [512]));
+        assert_eq!(done.fired("move-to-weight-program"), 1);
+    }
+
+    /// Shapes are known, the elements are not.
+    #[test]
+    fn bounds_that_are_symbolic_stay() {
+        let done = on(|b| {
+            let n = b.symbol("n");
+            let op = Slice { axis: 0, start: n.clone(), end: &n + 2, step: 1 };
+            let x = b.input("x", TensorType::new(crate::ir::DType::F32, vec![n, 1.into()]));
+            b.apply(op, &[param(b, "w", [8])]) + x
+        });
+        assert_eq!((done.ctx.rewrites(), done.ops()), (0, vec!["slice", "add"]));
+    }
+
+    #[test]
+    fn random_ops_and_what_inputs_decide_stay() {
+        let g = graph(Stage::Built, |b| b.root().dropout(param(b, "w", [4]), 0.5) * filled(b, &[4], 0.5));
+        assert_eq!(check(&PASS, &g).ctx.rewrites(), 0);
+        assert_eq!(on(|b| input(b, "x", [4]) * param(b, "w", [4])).ctx.rewrites(), 0);
+    }
+
+    /// The op refuses its operands: it stays, for the runtime to say so, and is not counted.
+    #[test]
+    fn an_index_out_of_range_is_left_to_the_runtime() {
+        let g = graph(Stage::Specialized, |b| {
+            b.apply(Gather { axis: 0 }, &[filled(b, &[3], 1.0), b.constant(Tensor::new(&[1], vec![7i64]))])
+        });
+        let done = once(&PASS, &Program::new(g), u64::MAX);
+        assert_eq!((done.ctx.rewrites(), done.ops()), (0, vec!["gather"]));
+    }
+
+    #[test]
+    fn readers_that_nothing_reads_want_nothing() {
+        let done = on(|b| {
+            let w = param(b, "w", [3]).exp();
+            let _unread = input(b, "x", [3]) * w;
+            w.sqrt()
+        });
+        assert_eq!(done.fired("move-to-weight-program"), 1);
+    }
 }

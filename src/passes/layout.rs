@@ -6,7 +6,7 @@
 use super::{Ctx, Pass};
 use crate::build::{BuildErrors, Builder, T};
 use crate::ops::{Op, Program};
-use crate::rewrite::replay;
+use crate::rewrite::{finish, replay};
 
 /// Merges adjacent transposes.
 pub(super) const PASS: Pass = Pass { name: "layout", doc: "adjacent transposes become one", run };
@@ -20,7 +20,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
         let perm: Vec<usize> = outer.perm.iter().map(|&i| inner[i]).collect();
         ctx.spend("merge-transposes").then(|| vec![y.transpose(&perm)])
     });
-    Ok(Program { graph: b.finish()?, weights: p.weights.clone() })
+    Ok(Program { graph: finish(b)?, weights: p.weights.clone() })
 }
 
 /// The permutation and operand behind a handle, when a transpose computes it.
@@ -31,4 +31,52 @@ fn transposed(t: T<'_>) -> Option<(Vec<usize>, T<'_>)> {
         let Op::Transpose(inner) = &n.op else { return None };
         Some((inner.perm.clone(), b.value(n.inputs[0])))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{batched, check, graph, input};
+    use super::*;
+    use crate::ir::Stage;
+
+    #[test]
+    fn adjacent_transposes_become_one() {
+        let done = check(
+            &PASS,
+            &graph(Stage::Legal, |b| batched(b, "x", [3, 4, 5]).transpose(&[0, 2, 1, 3]).t().transpose(&[3, 0, 1, 2])),
+        );
+        assert_eq!(done.fired("merge-transposes"), 2);
+        insta::assert_snapshot!(done.program.graph, @r"
+        graph g  stage legal
+          symbol batch
+          input x : f32[batch, 3, 4, 5]
+
+        []
+          %0 = transpose x {perm = [1, 0, 2, 3]} : f32[3, batch, 4, 5]
+
+          output y = %/0
+        ");
+    }
+
+    #[test]
+    fn the_inner_one_stays_for_its_other_readers() {
+        let done = check(
+            &PASS,
+            &graph(Stage::Legal, |b| {
+                let t = input(b, "x", [2, 3, 4]).transpose(&[1, 2, 0]);
+                b.output("z", t);
+                t.t()
+            }),
+        );
+        assert_eq!((done.fired("merge-transposes"), done.ops().len()), (1, 2));
+    }
+
+    #[test]
+    fn what_stands_between_keeps_them_apart() {
+        let done = check(
+            &PASS,
+            &graph(Stage::Legal, |b| input(b, "x", [2, 3]).t().reshape([2, 3]).t().exp().transpose(&[1, 0])),
+        );
+        assert_eq!(done.ctx.rewrites(), 0);
+    }
 }

@@ -40,3 +40,49 @@ fn affine<'g>(x: T<'g>, w: T<'g>, bias: T<'g>, mean: T<'g>, var: T<'g>, eps: f64
     to[0] = w.dim(0);
     x * scale.reshape(to.clone()) + shift.reshape(to)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Done, batched, check, graph, input, param, positive};
+    use super::*;
+    use crate::ops::BatchNormalization;
+
+    fn on(formula: impl for<'g> FnOnce(&'g Builder) -> T<'g>) -> Done {
+        let g = graph(Stage::Built, formula);
+        let p = Program::new(g);
+        let done = super::super::testing::once(&INFERENCE, &p, 0);
+        super::super::testing::same_meaning(&p, &done.program);
+        assert_eq!(done.program.graph.stage, Stage::Specialized);
+        done
+    }
+
+    fn normalised(b: &Builder, training: bool) -> T<'_> {
+        let x = batched(b, "x", [3, 4, 4]);
+        let op = BatchNormalization { epsilon: 1e-3.into(), momentum: 0.1.into(), training };
+        let operands = [x, positive(b, "w", [3]), param(b, "b", [3]), param(b, "mean", [3]), positive(b, "var", [3])];
+        b.apply(op, &operands)
+    }
+
+    /// Without fuel too: nothing lowers before this is decided.
+    #[test]
+    fn dropout_and_stop_gradient_vanish() {
+        let done = on(|b| b.root().dropout(input(b, "x", [4]), 0.5).stop_gradient().exp());
+        assert_eq!((done.fired("inference-identity"), done.ops()), (2, vec!["exp"]));
+    }
+
+    #[test]
+    fn batch_norm_is_an_affine_map_of_its_running_statistics() {
+        let done = on(|b| normalised(b, false));
+        assert_eq!(done.fired("batch-norm-affine"), 1);
+        assert_eq!(done.ops(), ["add", "sqrt", "div", "mul", "sub", "reshape", "mul", "reshape", "add"]);
+        // On what is known before the run, all but one product and one sum.
+        let folded = check(&super::super::fold::PASS, &done.program.graph);
+        assert_eq!(folded.ops(), ["mul", "add"]);
+    }
+
+    #[test]
+    fn batch_norm_in_training_stays() {
+        let done = on(|b| normalised(b, true));
+        assert_eq!((done.ctx.rewrites(), done.ops()), (0, vec!["batch_normalization"]));
+    }
+}

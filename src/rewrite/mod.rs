@@ -12,5 +12,5 @@ mod rule;
 pub(crate) use pattern::number;
 pub use pattern::{Match, Miss, Pat, Vars};
 pub use plan::Plan;
-pub use replay::{Replay, replay};
-pub use rule::{Refuse, Rule};
+pub use replay::{Replay, finish, replay};
+pub use rule::{Emit, Refuse, Rule};

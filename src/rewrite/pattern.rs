@@ -2,7 +2,8 @@
 //!
 //! A pattern is made by running a formula of [`Vocab`] on `Pat`s, so the fused op and the rule that
 //! recognises it are one function and cannot drift apart. Variables of one name bind one value.
-//! Commutative ops match both ways; associativity is the canonicaliser's business.
+//! Commutative ops match both ways; associativity is the canonicaliser's business. A constant stands for one
+//! number, so one that widens what it is combined with does not match.
 
 use crate::ir::{DType, NodeId, ValueId};
 use crate::ops::{Binary, BinaryKind, Graph, MatMul, Op, ReduceKind, Unary, UnaryKind, Vocab};
@@ -147,7 +148,7 @@ pub struct Miss {
     pub depth: usize,
     /// The value that did not fit.
     pub value: ValueId,
-    /// In words.
+    /// In words; empty at depth 0.
     pub reason: String,
 }
 
@@ -201,7 +202,9 @@ impl Matcher<'_> {
     fn miss(&mut self, value: ValueId, reason: impl FnOnce() -> String) -> bool {
         let depth = self.found.nodes.len();
         if self.miss.as_ref().is_none_or(|m| m.depth < depth) {
-            self.miss = Some(Miss { depth, value, reason: reason() });
+            // Most misses are of the root, which nobody asks about: they cost no message.
+            let reason = if depth == 0 { String::new() } else { reason() };
+            self.miss = Some(Miss { depth, value, reason });
         }
         false
     }
@@ -240,21 +243,40 @@ impl Matcher<'_> {
                 }
                 self.found.nodes.insert(id);
                 let before = self.found.clone();
-                if n.args.iter().zip(&found.inputs).all(|(p, &v)| self.matches(p, v)) {
+                if n.args.iter().zip(&found.inputs).all(|(p, &x)| self.argument(p, x, v)) {
                     return true;
                 }
                 if n.args.len() == 2 && found.op.def().traits().commutative {
                     self.found = before;
-                    return n.args.iter().zip(found.inputs.iter().rev()).all(|(p, &v)| self.matches(p, v));
+                    return n.args.iter().zip(found.inputs.iter().rev()).all(|(p, &x)| self.argument(p, x, v));
                 }
                 false
             }
         }
     }
+
+    /// An argument `x` of the node that computes `y`. A constant of several elements may be what gives `y` its
+    /// shape; it is then more than a number.
+    fn argument(&mut self, p: &Pat, x: ValueId, y: ValueId) -> bool {
+        let g = self.found.graph;
+        if !self.matches(p, x) {
+            return false;
+        }
+        let number = matches!(p, Pat::Number(_) | Pat::Scalar(_));
+        let widens = || {
+            let node = g.producer(y).map(|n| g.node(n));
+            !node.is_some_and(|n| n.inputs.iter().any(|&other| other != x && g.ty(other) == g.ty(y)))
+        };
+        if number && g.ty(x).rank() > 0 && widens() {
+            return self.miss(x, || format!("the constant {} widens what it is combined with", g.ty(x)));
+        }
+        true
+    }
 }
 
 impl Pat {
-    /// Matches the value computed by `root`; when it does not fit, where it stopped.
+    /// Matches the value computed by `root`; when it does not fit, where it stopped. The reason is empty when
+    /// not even the root fitted.
     pub fn find<'a>(&self, graph: &'a Graph, root: NodeId) -> Result<Match<'a>, Miss> {
         let found = Match { graph, root, values: BTreeMap::new(), numbers: BTreeMap::new(), nodes: BTreeSet::new() };
         let mut m = Matcher { found, miss: None };

@@ -59,7 +59,7 @@ pub fn replay<'a>(
         }
         let scope = g.scope_path(n.origin.scope);
         let results = b.with_origin(scope, n.origin.at, n.origin.rule, || match hook(&r, id, n) {
-            Some(new) => new,
+            Some(new) => same_types(&r, n, new),
             None => b.apply_all(n.op.clone(), &r.operands(n)),
         });
         let mut results = results.into_iter();
@@ -70,6 +70,30 @@ pub fn replay<'a>(
     for o in g.outputs() {
         b.output(&o.name, r.get(o.value));
     }
+}
+
+/// The graph that was built, without what a rewrite left behind: nodes and parameters that nothing reads.
+/// They would count as readers of their operands, and keep other rewrites from happening.
+pub fn finish(b: Builder) -> Result<Graph, BuildErrors> {
+    let g = b.finish()?;
+    let live = g.live();
+    if g.nodes().all(|(_, n)| n.outputs().any(|v| live[v])) && g.params().all(|p| live[p.value]) {
+        return Ok(g);
+    }
+    let b = Builder::new(&g.name, g.stage);
+    replay(&g, &b, &mut |_, _, _| None);
+    b.finish()
+}
+
+/// What stands in place of a node has its types: a rewrite that changes one is a mistake of its author.
+fn same_types<'g>(r: &Replay<'g, '_>, n: &Node, new: Vec<T<'g>>) -> Vec<T<'g>> {
+    for (v, t) in n.outputs().zip(&new) {
+        let old = r.old.ty(v);
+        if t.id().is_some_and(|id| r.b.read(|g| g.ty(id) != old)) {
+            r.b.error(format!("a rewrite of {} must give {old}, it gives {}", n.op.mnemonic(), t.ty()), &[*t]);
+        }
+    }
+    new
 }
 
 impl Plan<'_> {
@@ -86,6 +110,6 @@ impl Plan<'_> {
             // Covered nodes are not emitted; nothing outside their match reads them.
             self.covered.contains(&id).then(Vec::new)
         });
-        b.finish()
+        finish(b)
     }
 }

@@ -14,6 +14,9 @@ impl fmt::Display for Refuse {
     }
 }
 
+/// The right-hand side of a rule: what a match becomes, given the new handle of every bound variable.
+pub type Emit = for<'g> fn(&Match<'_>, &dyn Fn(&str) -> T<'g>) -> T<'g>;
+
 /// A rewrite rule.
 #[derive(Clone, Copy)]
 pub struct Rule {
@@ -26,7 +29,7 @@ pub struct Rule {
     /// Conditions on types and numbers; a refusal is shown by `--explain`.
     pub when: fn(&Match<'_>) -> Result<(), Refuse>,
     /// Emits, given the new handle of every bound variable.
-    pub rhs: for<'g> fn(&Match<'_>, &dyn Fn(&str) -> T<'g>) -> T<'g>,
+    pub rhs: Emit,
     /// An op that hints at the idea: where one is left over, `--explain` says what the pattern missed.
     pub hint: Option<fn(&crate::ops::Op) -> bool>,
 }

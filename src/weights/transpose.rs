@@ -3,17 +3,18 @@
 //! `Linear` stores its weight `[out, in]` and a matrix product wants `[in, out]`, so most bytes of a
 //! checkpoint pass here. Bands fit the second-level cache; nothing as large as the matrix is allocated.
 
+use crate::ir::transpose_band;
 use std::io::{Result, Write};
 use std::sync::mpsc;
 
-/// Side of the tiles that are transposed at once: two of them fit the first-level cache.
-const TILE: usize = 32;
+/// Rows of a band are a multiple of this, whole cache lines of the matrix.
+const STEP: usize = 16;
 /// Elements of a band, about 1 MiB.
 const BAND: usize = 1 << 18;
 
 /// Writes the transpose of a row-major `[rows, columns]` matrix of 4-byte elements.
 pub(super) fn write(from: &[u32], rows: usize, columns: usize, out: &mut dyn Write) -> Result<()> {
-    let height = (BAND / rows.max(1)).next_multiple_of(TILE).max(TILE);
+    let height = (BAND / rows.max(1)).next_multiple_of(STEP).max(STEP);
     if columns <= height {
         return out.write_all(bytemuck::cast_slice(&band(from, rows, columns, 0, columns, Vec::new())));
     }
@@ -43,17 +44,7 @@ pub(super) fn write(from: &[u32], rows: usize, columns: usize, out: &mut dyn Wri
 /// Columns `first..last` of the matrix, as rows.
 fn band(from: &[u32], rows: usize, columns: usize, first: usize, last: usize, mut to: Vec<u32>) -> Vec<u32> {
     to.resize((last - first) * rows, 0);
-    for r0 in (0..rows).step_by(TILE) {
-        let r1 = (r0 + TILE).min(rows);
-        for c0 in (first..last).step_by(TILE) {
-            for c in c0..(c0 + TILE).min(last) {
-                let line = &mut to[(c - first) * rows..][r0..r1];
-                for (x, row) in line.iter_mut().zip(from[r0 * columns..].chunks_exact(columns)) {
-                    *x = row[c];
-                }
-            }
-        }
-    }
+    transpose_band(from, rows, columns, first..last, &mut to);
     to
 }
 

@@ -12,6 +12,7 @@ mod golden;
 mod image_size;
 mod manifests;
 mod parity;
+mod properties;
 #[cfg(feature = "runtime")]
 mod spelling;
 mod support;
