@@ -147,11 +147,11 @@ fn scale_after_product<'g>(a: T<'g>, b: T<'g>, ctx: &mut Ctx) -> Option<T<'g>> {
     };
     let product = |a: T<'g>, b: T<'g>| a.builder().apply(MatMul {}, &[a, b]);
     if let Some((inner, c)) = scaled(a) {
-        // The other operand may be scaled too.
+        // The other operand may be scaled too, or this one twice, by numbers that do not merge.
         return ctx.spend("scale-after-product").then(|| settle(product(inner, b), ctx) * c);
     }
     let (inner, c) = scaled(b)?;
-    ctx.spend("scale-after-product").then(|| product(a, inner) * c)
+    ctx.spend("scale-after-product").then(|| settle(product(a, inner), ctx) * c)
 }
 
 /// True when the dims of a shape are all known: the passes' common question.
@@ -324,6 +324,8 @@ mod tests {
         assert_eq!((done.fired("scale-after-product"), done.ops()), (1, vec!["matmul", "mul"]));
         let done = on(|b| (input(b, "q", q) * 0.5).matmul(input(b, "k", k) * 0.25));
         assert_eq!((done.fired("scale-after-product"), done.ops()), (2, vec!["matmul", "mul"]));
+        let done = on(|b| (input(b, "q", q) * 0.5).matmul(input(b, "k", k) * 0.5 * 0.0));
+        assert_eq!((done.fired("scale-after-product"), done.ops()), (3, vec!["matmul", "mul", "mul", "mul"]));
     }
 
     #[test]
