@@ -10,11 +10,8 @@ use crate::onnx::{self, Attribute, DimValue, ElemType, Initializer, Model, Value
 use crate::ops::{Arg, Call, Graph, Node, OnnxAttr, Op, Spell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// The ONNX model of a graph.
-pub type Emitted = Model;
-
 /// Emits a legal graph. `metadata` becomes `metadata_props`, in this order.
-pub fn emit(g: &Graph, target: Target, opset: i64, metadata: Vec<(String, String)>) -> Result<Emitted, LowerError> {
+pub fn emit(g: &Graph, target: Target, opset: i64, metadata: Vec<(String, String)>) -> Result<Model, LowerError> {
     let ir_version = onnx::ir_version_for(opset).ok_or(LowerError::Opset(opset))?;
     let mut e = Emitter {
         g,

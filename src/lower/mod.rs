@@ -9,7 +9,7 @@ mod legalize;
 mod raise;
 mod target;
 
-pub use emit::{Emitted, emit};
+pub use emit::emit;
 pub use legalize::legalize;
 pub use raise::{RaiseError, Raised, raise};
 pub(crate) use raise::{scope_of, tensor};

@@ -47,7 +47,7 @@ fn settle<'g>(mut t: T<'g>, ctx: &mut Ctx) -> T<'g> {
 }
 
 /// The op and operands behind a handle, when a node of one result computes it.
-fn definition(t: T<'_>) -> Option<(Op, Vec<T<'_>>)> {
+pub(super) fn definition(t: T<'_>) -> Option<(Op, Vec<T<'_>>)> {
     let b = t.builder();
     let v = t.id()?;
     b.read(|g| {

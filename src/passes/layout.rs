@@ -3,8 +3,9 @@
 //! After legalisation only: the fusion rules read `kᵀ` as a transpose of its own, which a merge with
 //! the head split before it would hide.
 
+use super::canonicalize::definition;
 use super::{Ctx, Pass};
-use crate::build::{BuildErrors, Builder, T};
+use crate::build::{BuildErrors, Builder};
 use crate::ops::{Op, Program};
 use crate::rewrite::{finish, replay};
 
@@ -15,22 +16,11 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let b = Builder::new(&p.graph.name, p.graph.stage);
     replay(&p.graph, &b, &mut |r, _, n| {
         let Op::Transpose(outer) = &n.op else { return None };
-        let x = r.get(n.inputs[0]);
-        let (inner, y) = transposed(x)?;
-        let perm: Vec<usize> = outer.perm.iter().map(|&i| inner[i]).collect();
-        ctx.spend("merge-transposes").then(|| vec![y.transpose(&perm)])
+        let (Op::Transpose(inner), x) = definition(r.get(n.inputs[0]))? else { return None };
+        let perm: Vec<usize> = outer.perm.iter().map(|&i| inner.perm[i]).collect();
+        ctx.spend("merge-transposes").then(|| vec![x[0].transpose(&perm)])
     });
     Ok(Program { graph: finish(b)?, weights: p.weights.clone() })
-}
-
-/// The permutation and operand behind a handle, when a transpose computes it.
-fn transposed(t: T<'_>) -> Option<(Vec<usize>, T<'_>)> {
-    let (b, v) = (t.builder(), t.id()?);
-    b.read(|g| {
-        let n = g.node(g.producer(v)?);
-        let Op::Transpose(inner) = &n.op else { return None };
-        Some((inner.perm.clone(), b.value(n.inputs[0])))
-    })
 }
 
 #[cfg(test)]
