@@ -5,6 +5,7 @@ pub mod build;
 pub mod cli;
 pub mod compile;
 pub mod eval;
+pub mod files;
 pub mod image;
 pub mod ir;
 pub mod lower;

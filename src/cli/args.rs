@@ -153,6 +153,14 @@ pub(super) struct Build {
     /// Stop optimising after N rewrites: finds the one that breaks something.
     #[arg(long, value_name = "N")]
     pub(super) fuel: Option<u64>,
+    /// Arithmetic on constants and parameters to do at most before the run, in operations.
+    #[arg(long, value_name = "FLOP", default_value = "2e11", value_parser = flop)]
+    pub(super) compile_budget: f64,
+}
+
+fn flop(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n: &f64| *n >= 0.0);
+    number.ok_or_else(|| "expected a number of operations, such as 2e11 or 0".into())
 }
 
 /// A batch size.

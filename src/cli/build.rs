@@ -25,7 +25,7 @@ pub(super) fn run(a: &Build) -> Outcome {
         image_size: image_size(a)?,
         taps: a.output_tensors.clone(),
         labels: a.labels.as_deref().map(read_labels).transpose()?,
-        passes: passes::Options { fuel: a.fuel, stop_after: a.stop_after.clone() },
+        passes: passes::Options { fuel: a.fuel, stop_after: a.stop_after.clone(), compile_budget: a.compile_budget },
     };
     if let Some(name) = a.print_after.as_deref().filter(|n| *n != "all") {
         passes::find(name).map_err(Failure::usage)?;

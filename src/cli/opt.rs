@@ -24,7 +24,7 @@ pub(super) fn run(a: &Opt) -> Outcome {
         a.passes.iter().map(|n| passes::find(n).copied()).collect::<Result<_, _>>().map_err(Failure::usage)?
     };
     let program = read(path)?;
-    let options = passes::Options { fuel: a.fuel, stop_after: None };
+    let options = passes::Options { fuel: a.fuel, ..passes::Options::default() };
     let (out, _) = passes::run(&program, &pipeline, &options, &mut |_, _| ()).map_err(|e| match e {
         PassError::Unknown(..) => Failure::usage(e),
         _ => Failure::new(Exit::Internal, e),

@@ -11,7 +11,7 @@ use crate::ops::{Graph, Program};
 use crate::passes::{self, Ctx, Pass, PassError};
 use crate::template::Model;
 use crate::variants::{self, Declare, ImageSize};
-use crate::weights::{Checkpoint, Supply};
+use crate::weights::{self, Checkpoint, Supply};
 use std::path::Path;
 
 /// Metadata keys of the files this tool writes.
@@ -123,7 +123,9 @@ pub fn compile_with(
     for (rule, n) in cleanup.counts {
         *report.counts.entry(rule).or_default() += n;
     }
-    let model = lower::emit(&program.graph, options.target, opset, describe(m, options))?;
+    let mut model = lower::emit(&program.graph, options.target, opset, describe(m, options))?;
+    let order = weights::order(&program);
+    model.graph.initializers.sort_by_key(|i| order.get(i.name.as_str()).copied().unwrap_or(usize::MAX));
     let notes = variants::resampled_tables(&declared);
     Ok(Compiled { declared, optimized, program, model, report, notes })
 }
@@ -170,7 +172,7 @@ impl Compiled {
         onnx::write(&self.model, path, &WriteOptions { external }, |i, out| {
             supply.write(&i.name, out)?;
             progress(i.byte_len().unwrap_or(0));
-            Ok::<(), crate::weights::SupplyError>(())
+            Ok::<(), weights::SupplyError>(())
         })
     }
 }

@@ -11,6 +11,7 @@
 use super::colormap::inferno;
 use super::resample::{smooth, smooth_map};
 use super::saliency::{AttentionError, AttentionLayout, patch_weights, rollout};
+use crate::files::AtomicFile;
 use crate::ir::Tensor;
 use image::imageops::replace;
 use image::{Rgb, RgbImage};
@@ -131,17 +132,17 @@ fn overlay(photo: &RgbImage, grid: [usize; 2], weights: &[f32]) -> RgbImage {
     out
 }
 
-/// Writes a PNG file: beside its place first, then by a rename, so that it is there whole or not at all.
+/// Writes a PNG file, which appears whole or not at all.
 ///
 /// # Errors
 /// What the file system says.
 pub fn write_png(picture: &RgbImage, path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".vit-onnx-").suffix(".png").tempfile_in(folder)?;
-    picture
-        .write_to(&mut std::io::BufWriter::new(file.as_file_mut()), image::ImageFormat::Png)
-        .map_err(std::io::Error::other)?;
-    file.persist(path).map(drop).map_err(|e| e.error)
+    let mut file = AtomicFile::create(path)?;
+    picture.write_to(&mut file, image::ImageFormat::Png).map_err(|e| match e {
+        image::ImageError::IoError(e) => e,
+        e => std::io::Error::other(e),
+    })?;
+    file.finish()
 }
 
 #[cfg(test)]

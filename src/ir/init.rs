@@ -13,6 +13,8 @@ pub enum Init {
     Uniform(Real),
     /// A buffer whose contents are computed, not drawn (index tables, frequency scales).
     Value(Literal),
+    /// A parameter of a run graph that its weight program computes: it is never drawn.
+    Computed,
 }
 
 impl Init {

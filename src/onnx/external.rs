@@ -4,7 +4,7 @@
 //! and no symbolic link that leaves the folder. Each file is mapped once, however many tensors it holds.
 
 use super::{Initializer, TensorData};
-use crate::weights::map::map;
+use crate::files::map;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;

@@ -5,7 +5,7 @@
 
 use super::external::Folder;
 use super::{Attribute, DecodeError, ExternalError, Model, decode};
-use crate::weights::map::map;
+use crate::files::map;
 use std::io;
 use std::path::{Path, PathBuf};
 

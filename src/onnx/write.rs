@@ -7,8 +7,9 @@
 
 use super::encode::{self, EncodeError};
 use super::proto::TensorProto;
-use super::sink::{Exactly, Failure, PartFile};
+use super::sink::{Exactly, Failure};
 use super::{Initializer, Model, TensorData};
+use crate::files::{AtomicFile, Sink};
 use prost::{Message, encode_length_delimiter, length_delimiter_len};
 use std::error::Error;
 use std::io::{self, Write};
@@ -128,13 +129,13 @@ enum Place {
 /// Writes `model` to `path`, asking `bytes_of` for the bytes of each [`TensorData::Deferred`] initialiser in turn.
 ///
 /// `bytes_of` writes the row-major little-endian elements into the stream, as many bytes as the tensor has, in pieces of
-/// any size; a large slice is passed on without a copy. A `.data` file that stands beside a model written without
+/// any size; a large slice is passed on without a copy, and [`Sink::copy`] has the kernel take bytes from a file. A `.data` file that stands beside a model written without
 /// external data is left alone.
 pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
     model: &Model,
     path: &Path,
     options: &WriteOptions,
-    mut bytes_of: impl FnMut(&Initializer, &mut dyn Write) -> Result<(), E>,
+    mut bytes_of: impl FnMut(&Initializer, &mut dyn Sink) -> Result<(), E>,
 ) -> Result<Written, WriteError> {
     let refuse = |why| WriteError::Path { path: path.to_path_buf(), why };
     let name = path.file_name().ok_or_else(|| refuse("it ends in no file name"))?;
@@ -161,9 +162,9 @@ pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
         move |source| WriteError::Io { path: path.clone(), source }
     };
     let (model_io, data_io) = (at(path), at(&data_path));
-    let mut out = PartFile::create(path).map_err(&model_io)?;
+    let mut out = AtomicFile::create(path).map_err(&model_io)?;
     let external = plan.iter().any(|p| matches!(p.place, Place::Data(_)));
-    let mut data = if external { Some(PartFile::create(&data_path).map_err(&data_io)?) } else { None };
+    let mut data = if external { Some(AtomicFile::create(&data_path).map_err(&data_io)?) } else { None };
 
     let mut lead = head;
     lead.push(GRAPH);
@@ -174,7 +175,8 @@ pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
         out.write_all(&planned.lead()).map_err(&model_io)?;
         match (&planned.place, &mut data) {
             (Place::Data(offset), Some(data)) => {
-                data.pad_to(*offset).map_err(&data_io)?;
+                let gap = offset - data.written();
+                data.write_all(&vec![0; gap as usize]).map_err(&data_io)?;
                 supply(tensor, planned.payload, data, &mut bytes_of, &data_io)?;
             }
             (Place::Model, _) => supply(tensor, planned.payload, &mut out, &mut bytes_of, &model_io)?,
@@ -187,9 +189,9 @@ pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
     out.flush().map_err(&model_io)?;
     let written = data.as_ref().map(|d| (data_path.clone(), d.written()));
     if let Some(data) = data {
-        data.finish(&data_path).map_err(&data_io)?;
+        data.finish().map_err(&data_io)?;
     }
-    out.finish(path).map_err(|source| {
+    out.finish().map_err(|source| {
         if external {
             // An old model beside new tensors would be read without complaint; without them it is not.
             let _ = std::fs::remove_file(&data_path);
@@ -262,8 +264,8 @@ fn put_length(length: u64, out: &mut Vec<u8>) {
 fn supply<E: Into<Box<dyn Error + Send + Sync>>>(
     tensor: &Initializer,
     expected: u64,
-    out: &mut dyn Write,
-    bytes_of: &mut impl FnMut(&Initializer, &mut dyn Write) -> Result<(), E>,
+    out: &mut dyn Sink,
+    bytes_of: &mut impl FnMut(&Initializer, &mut dyn Sink) -> Result<(), E>,
     io: &impl Fn(io::Error) -> WriteError,
 ) -> Result<(), WriteError> {
     if let TensorData::Inline(data) = &tensor.data {

@@ -1,20 +1,20 @@
 //! A run graph and the weight program that feeds it.
 //!
 //! The weight program is a graph without inputs whose parameters are the checkpoint's and whose
-//! outputs are parameters of the run graph, by name. A run parameter that is no output of the
-//! weight program is the checkpoint's tensor as it is. Passes move parameter arithmetic out of the
+//! outputs are the run graph's *computed* parameters ([`Init::Computed`]), by name. Any other run
+//! parameter is the checkpoint's tensor as it is. Passes move parameter arithmetic out of the
 //! run graph into the weight program; nothing is computed until a file is written or a session made.
 
 use super::Graph;
-use crate::ir::{Param, Stage, verify};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::ir::{Init, Param, Stage, verify};
+use std::collections::BTreeMap;
 
 /// A run graph and its weight program.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// What runs.
+    /// The graph that runs.
     pub graph: Graph,
-    /// What makes its parameters.
+    /// The graph that computes its parameters.
     pub weights: Graph,
 }
 
@@ -25,31 +25,78 @@ impl Program {
         Self { graph, weights }
     }
 
-    /// Checkpoint tensors that the run graph depends on, in order of first need, once each.
-    pub fn sources(&self) -> Vec<&Param> {
-        let computed: BTreeSet<&str> = self.weights.outputs().iter().map(|o| o.name.as_str()).collect();
-        let live = self.graph.live();
-        let direct = self.graph.params().filter(|p| live[p.value] && !computed.contains(p.path.as_str()));
-        let mut by_path: BTreeMap<&str, &Param> = BTreeMap::new();
-        direct.chain(self.weights.params()).for_each(|p| {
-            by_path.entry(&p.path).or_insert(p);
-        });
-        by_path.into_values().collect()
-    }
-
-    /// Both graphs verify, and every output of the weight program has the type of the run parameter it feeds.
+    /// Checks both graphs and what stands between them: every computed run parameter is an output of the weight program,
+    /// of the same type; every output of the weight program is such a parameter; the weight program's own parameters are
+    /// the checkpoint's.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
     pub fn verify(&self) -> Result<(), String> {
         verify::verify(&self.graph).map_err(|e| e.to_string())?;
         verify::verify(&self.weights).map_err(|e| format!("weight program: {e}"))?;
-        let params: BTreeMap<&str, &Param> = self.graph.params().map(|p| (p.path.as_str(), p)).collect();
+        if let Some(i) = self.weights.inputs().first() {
+            return Err(format!("the weight program has the input `{}`; it may read parameters only", i.name));
+        }
+        if let Some(p) = self.weights.params().find(|p| p.init == Init::Computed) {
+            return Err(format!(
+                "the weight program reads `{}`, which is computed; it may read the checkpoint's",
+                p.path
+            ));
+        }
+        let mut wanted: BTreeMap<&str, &Param> = self.graph.params().map(|p| (p.path.as_str(), p)).collect();
         for o in self.weights.outputs() {
-            if let Some(p) = params.get(o.name.as_str()) {
-                let (made, wanted) = (self.weights.ty(o.value), self.graph.ty(p.value));
-                if made != wanted {
-                    return Err(format!("the weight program makes `{}` as {made}, the graph reads {wanted}", o.name));
-                }
+            let p = wanted.remove(o.name.as_str());
+            let Some(p) = p.filter(|p| p.init == Init::Computed) else {
+                return Err(format!(
+                    "the weight program makes `{}`, which is no computed parameter of the graph",
+                    o.name
+                ));
+            };
+            let (made, wanted) = (self.weights.ty(o.value), self.graph.ty(p.value));
+            if made != wanted {
+                return Err(format!("the weight program makes `{}` as {made}, the graph reads {wanted}", o.name));
             }
         }
-        Ok(())
+        match wanted.values().find(|p| p.init == Init::Computed) {
+            Some(p) => Err(format!("parameter `{}` is computed, but the weight program does not make it", p.path)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::Builder;
+    use crate::ir::{DType, TensorType};
+
+    fn program(run: &[(&str, Init)], params: &[(&str, Init)], outputs: &[&str]) -> Result<(), String> {
+        let ty = || TensorType::new(DType::F32, [2]);
+        let graph = |params: &[(&str, Init)]| {
+            let b = Builder::new("g", Stage::Legal);
+            params.iter().for_each(|(path, init)| _ = b.param(path, ty(), init.clone(), false));
+            b
+        };
+        let weights = graph(params);
+        for o in outputs {
+            let p = weights.param(params[0].0, ty(), params[0].1.clone(), false);
+            weights.output(o, -p);
+        }
+        let finish = |b: Builder| b.finish().expect("well typed");
+        Program { graph: finish(graph(run)), weights: finish(weights) }.verify()
+    }
+
+    #[test]
+    fn the_two_graphs_agree_in_both_directions() {
+        let (made, stored) = (("w.neg", Init::Computed), ("w", Init::ONES));
+        let fails = |run: &[_], params: &[_], outputs: &[&str], why: &str| {
+            let e = program(run, params, outputs).expect_err(why);
+            assert!(e.contains(why), "{e}");
+        };
+        assert_eq!(program(&[made.clone(), stored.clone()], &[stored.clone()], &["w.neg"]), Ok(()));
+        fails(&[made.clone()], &[], &[], "parameter `w.neg` is computed, but the weight program does not make it");
+        fails(&[], &[stored.clone()], &["w.neg"], "makes `w.neg`, which is no computed parameter");
+        fails(&[("w.neg", Init::ZEROS)], &[stored.clone()], &["w.neg"], "which is no computed parameter");
+        fails(&[made.clone()], &[("w", Init::Computed)], &["w.neg"], "reads `w`, which is computed");
     }
 }

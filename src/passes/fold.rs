@@ -1,17 +1,20 @@
 //! Moves work out of the run graph: constants are evaluated now, what depends on parameters goes
 //! into the weight program.
 //!
-//! A value moves when its op is deterministic, its shape has no symbol and it is no larger than what
-//! it is made of (or [`SMALL`]), so that a broadcast is never written out to a file. A resampled table may be larger:
-//! to resample it in every run would cost more than to store it.
+//! A value may move when its op is deterministic and its shape has no symbol. What the run graph reads of these values
+//! is judged by size: it is stored when it takes no more than what it is made of (or [`SMALL`]), so that a broadcast is
+//! never written out to a file; else its op stays and reads what stands before it. Values in between may be larger, up
+//! to [`LARGEST`]. A resampled table may be larger too: to resample it in every run would cost more than to store it.
+//! Arithmetic in all is bounded by [`Ctx::compile_budget`].
+//!
 //! Before `y = x @ transpose @w`, after `y = x @ @w.transpose` and `w.transpose = transpose @w`
-//! in the weight program.
+//! in the weight program. Every analysis is one loop over the nodes: chains may be long and values shared.
 
-use super::{Ctx, Pass, canonicalize::is_static};
+use super::{Ctx, Pass, Refusal, canonicalize::is_static};
 use crate::build::{BuildErrors, Builder, T};
 use crate::eval;
-use crate::ir::{Def, Init, Side, Tensor, ValueId};
-use crate::ops::{AttrValue, Exactness, Graph, Op, Program};
+use crate::ir::{Def, Init, NodeId, Side, Tensor, TensorType, ValueId};
+use crate::ops::{AttrValue, Exactness, Graph, Node, Op, Program};
 use crate::rewrite::replay;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +26,13 @@ pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once mor
 /// The same after legalisation.
 pub(super) const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalisation", run };
 
-/// Results up to this many elements are folded even when larger than their operands: 1 MiB of f32.
+/// Results up to this many elements are stored even when larger than what they are made of: 1 MiB of f32.
 const SMALL: i64 = 1 << 18;
+/// Elements of the largest value that is computed before the run, unless its operands have as many: 32 MiB of f64.
+const LARGEST: i64 = 1 << 22;
+
+const CONSTANT: &str = "fold-constant";
+const MOVE: &str = "move-to-weight-program";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
@@ -33,32 +41,51 @@ enum When {
     AtRun,
 }
 
-fn classify(g: &Graph) -> Side<ValueId, When> {
+fn size(ty: &TensorType) -> i64 {
+    ty.shape.elements().value().unwrap_or(i64::MAX)
+}
+
+/// The arithmetic of one evaluation of a node; an element that is only moved counts as one operation.
+fn work(g: &Graph, n: &Node) -> f64 {
+    let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
+    let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
+    let flops = n.op.def().flops(&x, &y).value().unwrap_or(i64::MAX);
+    y.iter().fold(flops as f64, |most, ty| most.max(size(ty) as f64))
+}
+
+/// The earliest time each value can be known, when at most `budget` operations are done before the run; with the
+/// nodes for which too little of it was left, and how many they take.
+fn classify(g: &Graph, mut budget: f64) -> (Side<ValueId, When>, Vec<(NodeId, f64)>) {
     let mut when = Side::new(g.value_count(), When::AtRun);
     for (v, value) in g.values() {
         if matches!(value.def, Def::Param(_)) {
             when[v] = When::AtWrite;
         }
     }
-    for (_, n) in g.nodes() {
-        let size = |v: ValueId| g.ty(v).shape.elements().value().unwrap_or(i64::MAX);
-        let budget = n.inputs.iter().map(|&v| size(v)).fold(0i64, i64::saturating_add).max(SMALL);
-        let grows = matches!(n.op, Op::Resize(_));
-        let small = |v: ValueId| is_static(&g.ty(v).shape) && (grows || size(v) <= budget);
-        let fits = n.outputs().all(small) && !symbolic(&n.op);
+    let live = g.live();
+    let mut refused = Vec::new();
+    for (id, n) in g.nodes().filter(|(_, n)| n.outputs().any(|v| live[v])) {
+        let operands = n.inputs.iter().map(|&v| size(g.ty(v))).fold(LARGEST, i64::max);
+        let fits = n.outputs().all(|v| is_static(&g.ty(v).shape) && size(g.ty(v)) <= operands) && !symbolic(&n.op);
         let pure = n.op.def().traits().exactness != Exactness::Random;
         let at = if matches!(n.op, Op::Const(_)) {
             When::Now
         } else if !fits || !pure || n.inputs.iter().any(|&v| when[v] == When::AtRun) {
             When::AtRun
-        } else if n.inputs.iter().all(|&v| when[v] == When::Now) {
-            When::Now
         } else {
-            When::AtWrite
+            let work = work(g, n);
+            if work > budget {
+                refused.push((id, work));
+                When::AtRun
+            } else {
+                budget -= work;
+                let now = n.inputs.iter().all(|&v| when[v] == When::Now);
+                if now { When::Now } else { When::AtWrite }
+            }
         };
         n.outputs().for_each(|v| when[v] = at);
     }
-    when
+    (when, refused)
 }
 
 /// Whether an attribute depends on a size that is known only when the graph runs, as the bounds of a slice may
@@ -71,38 +98,103 @@ fn symbolic(op: &Op) -> bool {
     })
 }
 
-/// Values that something at run time reads.
-fn wanted(g: &Graph, when: &Side<ValueId, When>) -> BTreeSet<ValueId> {
-    let live = g.live();
-    let at_run = g.nodes().filter(|(_, n)| when[n.first] == When::AtRun && n.outputs().any(|v| live[v]));
-    let reads = at_run.flat_map(|(_, n)| n.inputs.iter().copied());
-    reads.chain(g.outputs().iter().map(|o| o.value)).collect()
+/// What becomes of the values that are known before the run.
+struct Plan {
+    when: Side<ValueId, When>,
+    /// Read by something that runs, and worth storing.
+    wanted: Side<ValueId, bool>,
+    /// Evaluated now: wanted constants and what they are made of.
+    constants: Side<ValueId, bool>,
+    /// Part of the weight program: wanted values and what they are made of.
+    weights: Side<ValueId, bool>,
+}
+
+impl Plan {
+    fn new(g: &Graph, when: Side<ValueId, When>) -> Self {
+        // What would have to be stored for a value: itself, or what it is made of where that is less.
+        let mut stored = Side::new(g.value_count(), 0i64);
+        let mut worth = Side::new(g.value_count(), true);
+        for (v, value) in g.values().filter(|(_, value)| !matches!(value.def, Def::Result { .. })) {
+            stored[v] = size(&value.ty);
+        }
+        for (_, n) in g.nodes() {
+            let made_of = n.inputs.iter().map(|&v| stored[v]).fold(0i64, i64::saturating_add);
+            for v in n.outputs() {
+                let size = size(g.ty(v));
+                worth[v] = size <= made_of.max(SMALL) || store_grown(&n.op) || matches!(n.op, Op::Const(_));
+                stored[v] = if worth[v] { size } else { made_of };
+            }
+        }
+        let [mut wanted, mut constants, mut weights] = [(); 3].map(|()| Side::new(g.value_count(), false));
+        let mut read = Side::new(g.value_count(), false);
+        g.outputs().iter().for_each(|o| read[o.value] = true);
+        let live = g.live();
+        for (_, n) in g.nodes().rev().filter(|(_, n)| n.outputs().any(|v| live[v])) {
+            // A node runs when it must, or when something that runs reads of it what is not worth storing.
+            let runs = when[n.first] == When::AtRun || n.outputs().any(|v| read[v] && !worth[v]);
+            for v in n.outputs() {
+                wanted[v] = read[v] && !runs;
+                let into = if when[v] == When::Now { &mut constants } else { &mut weights };
+                into[v] |= wanted[v];
+            }
+            let now = n.outputs().any(|v| constants[v]);
+            let later = n.outputs().any(|v| weights[v]);
+            for &v in &n.inputs {
+                read[v] |= runs;
+                constants[v] |= now;
+                weights[v] |= later;
+            }
+        }
+        Self { when, wanted, constants, weights }
+    }
+}
+
+/// Whether the results of an op are stored even where they are larger than its operands.
+fn store_grown(op: &Op) -> bool {
+    matches!(op, Op::Resize(_))
 }
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     let g = &p.graph;
-    let when = classify(g);
-    let wanted = wanted(g, &when);
+    let spent: f64 = p.weights.nodes().map(|(_, n)| work(&p.weights, n)).sum();
+    let (when, refused) = classify(g, ctx.compile_budget - spent);
+    for (id, work) in refused {
+        let n = g.node(id);
+        let rule = if n.inputs.iter().all(|&v| when[v] == When::Now) { CONSTANT } else { MOVE };
+        let reason = format!(
+            "{} takes {work:.1e} operations before the run, more than what is left of --compile-budget {:e}",
+            n.op.mnemonic(),
+            ctx.compile_budget,
+        );
+        ctx.refusals.push(Refusal { rule, scope: g.scope_path(n.origin.scope).to_owned(), reason });
+    }
+    let plan = Plan::new(g, when);
     let mut out = WeightWriter::new(p);
-    let mut constants = Constants { g, done: BTreeMap::new() };
+    let mut constants = Constants::new(g, &plan);
     let b = Builder::new(&g.name, g.stage);
     replay(g, &b, &mut |r, _, n| {
-        if when[n.first] == When::AtRun || matches!(n.op, Op::Const(_)) {
+        if plan.when[n.first] == When::AtRun {
             return None;
         }
-        if !n.outputs().any(|v| wanted.contains(&v)) {
-            // Stays only if the fuel runs out before its reader is folded; dead otherwise.
+        // What is not wanted is copied; it is dead unless the fuel runs out before its reader is folded.
+        let wanted = n.outputs().any(|v| plan.wanted[v]) && !matches!(n.op, Op::Const(_));
+        if ctx.fuel > 0 && n.outputs().any(|v| plan.constants[v]) {
+            constants.evaluate(n);
+        }
+        if ctx.fuel > 0 && n.outputs().any(|v| plan.weights[v]) {
+            out.import(g, n);
+        }
+        if !wanted {
             return None;
         }
-        if when[n.first] == When::Now {
-            if ctx.fuel == 0 {
-                return None;
-            }
+        if plan.when[n.first] == When::Now {
             // An index out of range stays where it is: the runtime says so when it gets there.
             let y: Vec<Tensor> = n.outputs().map(|v| constants.value(v)).collect::<Option<_>>()?;
-            return ctx.spend("fold-constant").then(|| y.into_iter().map(|t| r.b.constant(t)).collect());
+            let folded = ctx.spend(CONSTANT);
+            ctx.compile_budget -= if folded { work(g, n) } else { 0.0 };
+            return folded.then(|| y.into_iter().map(|t| r.b.constant(t)).collect());
         }
-        ctx.spend("move-to-weight-program").then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
+        ctx.spend(MOVE).then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
     });
     let graph = b.finish()?;
     let weights = out.finish(&graph)?;
@@ -112,22 +204,38 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
     Ok(Program { graph: b.finish()?, weights })
 }
 
-/// Constant values of a graph, each computed once.
+/// Constant values of a graph, each computed once and dropped after its last reader.
 struct Constants<'a> {
-    g: &'a Graph,
-    done: BTreeMap<ValueId, Tensor>,
+    plan: &'a Plan,
+    values: BTreeMap<ValueId, Tensor>,
+    readers: Side<ValueId, u32>,
 }
 
-impl Constants<'_> {
-    /// `None` when its op refuses its operands.
-    fn value(&mut self, v: ValueId) -> Option<Tensor> {
-        if let Some(t) = self.done.get(&v) {
-            return Some(t.clone());
+impl<'a> Constants<'a> {
+    fn new(g: &Graph, plan: &'a Plan) -> Self {
+        let mut readers = Side::new(g.value_count(), 0);
+        for (_, n) in g.nodes().filter(|(_, n)| n.outputs().any(|v| plan.constants[v])) {
+            n.inputs.iter().for_each(|&v| readers[v] += 1);
         }
-        let n = self.g.node(self.g.producer(v)?);
-        let x: Vec<Tensor> = n.inputs.iter().map(|&v| self.value(v)).collect::<Option<_>>()?;
-        self.done.extend(n.outputs().zip(eval::op(&n.op, &x).ok()?));
-        self.done.get(&v).cloned()
+        Self { plan, values: BTreeMap::new(), readers }
+    }
+
+    /// Computes a node, unless it or an earlier op refuses its operands.
+    fn evaluate(&mut self, n: &Node) {
+        let x: Option<Vec<Tensor>> = n.inputs.iter().map(|v| self.values.get(v).cloned()).collect();
+        for &v in &n.inputs {
+            self.readers[v] -= 1;
+            if self.readers[v] == 0 && !self.plan.wanted[v] {
+                self.values.remove(&v);
+            }
+        }
+        if let Some(y) = x.and_then(|x| eval::op(&n.op, &x).ok()) {
+            self.values.extend(n.outputs().zip(y));
+        }
+    }
+
+    fn value(&self, v: ValueId) -> Option<Tensor> {
+        self.values.get(&v).cloned()
     }
 }
 
@@ -140,6 +248,8 @@ struct WeightWriter {
     done: BTreeMap<ValueId, ValueId>,
     names: BTreeSet<String>,
     exports: Vec<(String, ValueId)>,
+    /// The first parameter each run value depends on.
+    first: Side<ValueId, Option<ValueId>>,
 }
 
 impl WeightWriter {
@@ -150,37 +260,39 @@ impl WeightWriter {
         weights.clear_outputs();
         let paths = p.graph.params().chain(weights.params()).map(|q| q.path.clone());
         let names = paths.chain(computed.keys().cloned()).collect();
-        Self { b: Builder::resume(weights), computed, done: BTreeMap::new(), names, exports }
+        let mut first = Side::new(p.graph.value_count(), None);
+        p.graph.params().for_each(|q| first[q.value] = Some(q.value));
+        for (_, n) in p.graph.nodes() {
+            let from = n.inputs.iter().find_map(|&v| first[v]);
+            n.outputs().for_each(|v| first[v] = from);
+        }
+        Self { b: Builder::resume(weights), computed, done: BTreeMap::new(), names, exports, first }
     }
 
-    fn import(&mut self, g: &Graph, v: ValueId) -> ValueId {
-        if let Some(&w) = self.done.get(&v) {
-            return w;
-        }
-        let w = if let Some(p) = g.as_param(v) {
-            match self.computed.get(&p.path) {
-                Some(&w) => w,
-                None => id(self.b.param(&p.path, g.ty(v).clone(), p.init.clone(), p.trainable)),
-            }
-        } else {
-            let n = g.node(g.producer(v).expect("inputs are never folded")).clone();
-            let x: Vec<ValueId> = n.inputs.iter().map(|&v| self.import(g, v)).collect();
-            if let Some(w) = self.reshaped_back(&n.op, &x) {
-                self.done.insert(v, w);
-                return w;
-            }
-            let scope = g.scope_path(n.origin.scope);
-            let b = &self.b;
-            let y = b.with_origin(scope, n.origin.at, n.origin.rule, || {
-                b.apply_all(n.op.clone(), &x.iter().map(|&v| b.value(v)).collect::<Vec<_>>())
-            });
-            for (old, new) in n.outputs().zip(&y) {
-                self.done.insert(old, id(*new));
-            }
-            return self.done[&v];
+    /// The weight program's value for an operand, a parameter of the run graph or imported before.
+    fn operand(&mut self, g: &Graph, v: ValueId) -> ValueId {
+        let Some(p) = g.as_param(v).filter(|_| !self.done.contains_key(&v)) else { return self.done[&v] };
+        let w = match self.computed.get(&p.path) {
+            Some(&w) => w,
+            None => id(self.b.param(&p.path, g.ty(v).clone(), p.init.clone(), p.trainable)),
         };
         self.done.insert(v, w);
         w
+    }
+
+    /// Appends a node whose operands were appended.
+    fn import(&mut self, g: &Graph, n: &Node) {
+        let x: Vec<ValueId> = n.inputs.iter().map(|&v| self.operand(g, v)).collect();
+        if let Some(w) = self.reshaped_back(&n.op, &x) {
+            self.done.insert(n.first, w);
+            return;
+        }
+        let scope = g.scope_path(n.origin.scope);
+        let b = &self.b;
+        let y = b.with_origin(scope, n.origin.at, n.origin.rule, || {
+            b.apply_all(n.op.clone(), &x.iter().map(|&v| b.value(v)).collect::<Vec<_>>())
+        });
+        self.done.extend(n.outputs().zip(y.into_iter().map(id)));
     }
 
     /// What a reshape of a reshape gives back, when that is what went in: a bias lined up with an axis and then
@@ -194,28 +306,23 @@ impl WeightWriter {
         })
     }
 
-    /// A run parameter that stands for the value `v`.
+    /// A run parameter that stands for the value `v`, which was imported.
     fn export<'g>(&mut self, g: &Graph, v: ValueId, run: &'g Builder) -> T<'g> {
-        let w = self.import(g, v);
+        let w = self.done[&v];
         let stored = self.b.read(|wg| wg.as_param(w).map(|p| (p.path.clone(), p.init.clone(), p.trainable)));
         if let Some((path, init, trainable)) = stored {
             return run.param(&path, g.ty(v).clone(), init, trainable);
         }
         let name = self.name(g, v);
         self.exports.push((name.clone(), w));
-        run.param(&name, g.ty(v).clone(), Init::ZEROS, false)
+        run.param(&name, g.ty(v).clone(), Init::Computed, false)
     }
 
     /// `<the first parameter it depends on>.<op>`, numbered when taken.
     fn name(&mut self, g: &Graph, v: ValueId) -> String {
-        fn first_param(g: &Graph, v: ValueId) -> Option<&str> {
-            match g.producer(v) {
-                None => g.as_param(v).map(|p| p.path.as_str()),
-                Some(n) => g.node(n).inputs.iter().find_map(|&v| first_param(g, v)),
-            }
-        }
         let op = g.node(g.producer(v).expect("a node is exported")).op.mnemonic();
-        let base = format!("{}.{op}", first_param(g, v).expect("it depends on a parameter"));
+        let first = self.first[v].and_then(|p| g.as_param(p)).expect("it depends on a parameter");
+        let base = format!("{}.{op}", first.path);
         let name = (1..).map(|i| if i == 1 { base.clone() } else { format!("{base}.{i}") });
         let name = name.into_iter().find(|n| !self.names.contains(n)).expect("names do not run out");
         self.names.insert(name.clone());
@@ -244,7 +351,7 @@ fn id(t: T<'_>) -> ValueId {
 
 /// Which values can only be known when the graph runs.
 pub(super) fn at_run(g: &Graph) -> Side<ValueId, bool> {
-    let when = classify(g);
+    let (when, _) = classify(g, f64::INFINITY);
     let mut out = Side::new(g.value_count(), false);
     g.values().for_each(|(v, _)| out[v] = when[v] == When::AtRun);
     out
@@ -288,7 +395,7 @@ mod tests {
           input x : f32[batch, 3]
 
         []
-          buffer w.mul : f32[3, 4] constant(0.0)
+          buffer w.mul : f32[3, 4] computed
           %0 = matmul x, @w.mul : f32[batch, 4]
 
           output y = %/0
@@ -370,7 +477,7 @@ mod tests {
         b.output("y", y);
     }
 
-    /// What was computed before is built upon, not computed anew, and what nothing reads any more is forgotten.
+    /// What was computed before is built upon, not computed again, and what nothing reads any more is forgotten.
     #[test]
     fn folding_goes_on_from_an_earlier_weight_program() {
         let first = once(
@@ -457,5 +564,79 @@ mod tests {
             w.sqrt()
         });
         assert_eq!(done.fired("move-to-weight-program"), 1);
+    }
+
+    /// What is stored is judged, not what it passes through: a map of 401 k elements, as in `LeViT`.
+    #[test]
+    fn values_in_between_may_be_large() {
+        let done = on(|b| {
+            let wide = param(b, "w", [634, 1]) * filled(b, &[1, 634], 2.0);
+            b.output("rows", wide.sum(&[1]));
+            batched(b, "x", [634]) * wide.sum(&[0])
+        });
+        assert_eq!((done.fired("move-to-weight-program"), done.ops()), (2, vec!["mul"]));
+        // Read by the run graph too, the map itself is computed there, from what is small.
+        let done = on(|b| {
+            let wide = param(b, "w", [634, 1]).exp() * filled(b, &[1, 634], 2.0).exp();
+            b.output("map", wide);
+            batched(b, "x", [634]) * wide.sum(&[0])
+        });
+        assert_eq!(paths(&done.program.graph), BTreeSet::from(["w.exp", "w.reduce_sum"]));
+        assert_eq!(done.ops(), ["mul", "mul"]);
+    }
+
+    #[test]
+    fn arithmetic_before_the_run_is_bounded() {
+        let p = Program::new(graph(Stage::Specialized, |b| {
+            let x = batched(b, "x", [8]);
+            let constant = filled(b, &[8, 8], 1.0).matmul(filled(b, &[8, 8], 2.0));
+            x.matmul(constant).matmul(param(b, "v", [8, 8]).matmul(param(b, "w", [8, 8])).exp())
+                + param(b, "b", [8]).exp()
+        }));
+        let with = |compile_budget: f64| {
+            let mut ctx = Ctx { compile_budget, ..Ctx::default() };
+            let out = run(&p, &mut ctx).expect("well typed");
+            out.verify().expect("valid");
+            same_meaning(&p, &out);
+            let rules: Vec<_> = ctx.refusals.iter().map(|r| r.rule).collect();
+            (ctx.rewrites(), rules, ctx.refusals.first().map(|r| r.reason.clone()).unwrap_or_default())
+        };
+        // Two products of 2 × 8³ operations and little besides.
+        assert_eq!(with(3000.0).0, 3);
+        assert_eq!(with(1100.0).1, [MOVE]);
+        let (fired, rules, reason) = with(1000.0);
+        assert_eq!((fired, rules), (1, vec![CONSTANT, MOVE]));
+        assert_eq!(
+            reason,
+            "matmul takes 1.0e3 operations before the run, more than what is left of --compile-budget 1e3"
+        );
+        assert_eq!(with(0.0).0, 0);
+    }
+
+    /// Forty-five lines: a walk along every path through them would not end.
+    #[test]
+    fn doubled_constants_are_folded_at_once() {
+        let mut source = "graph g  stage specialized\n\n[]\n  param w : f32[] normal(1.0)\n".to_owned();
+        source.push_str("  %0 = const {value = f32[] 1.0} : f32[]\n");
+        (1..=45).for_each(|i| source.push_str(&format!("  %{i} = mul %{0}, %{0} : f32[]\n", i - 1)));
+        source.push_str("  %46 = mul %45, @w : f32[]\n\n  output y = %/46\n");
+        let p = Program::new(crate::text::parse(&source).expect("well formed"));
+        let done = once(&PASS, &p, u64::MAX);
+        assert_eq!((done.fired("move-to-weight-program"), done.ops().len()), (1, 0));
+        assert_eq!(paths(&done.program.graph), BTreeSet::from(["w.mul"]));
+    }
+
+    /// Longer than any stack is deep.
+    #[test]
+    fn long_chains_are_folded() {
+        const LENGTH: usize = 100_000;
+        let p = Program::new(graph(Stage::Specialized, |b| {
+            let long = |x: T<'_>| (0..LENGTH).fold(x, |x, _| -x).id().expect("well typed");
+            b.output("constant", b.value(long(filled(b, &[2], 1.0))));
+            b.value(long(param(b, "w", [2])))
+        }));
+        let done = once(&PASS, &p, u64::MAX);
+        assert_eq!((done.fired("fold-constant"), done.fired("move-to-weight-program")), (1, 1));
+        same_meaning(&p, &done.program);
     }
 }

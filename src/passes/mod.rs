@@ -83,11 +83,16 @@ pub struct Ctx {
     pub counts: BTreeMap<&'static str, u64>,
     /// Where rules refused.
     pub refusals: Vec<Refusal>,
+    /// Operations that may still be done before the run: constants evaluated, the weight program's arithmetic in all.
+    pub compile_budget: f64,
 }
+
+/// Operations done before the run unless asked otherwise: some seconds to a minute of the interpreter.
+pub const COMPILE_BUDGET: f64 = 2e11;
 
 impl Default for Ctx {
     fn default() -> Self {
-        Self { fuel: u64::MAX, counts: BTreeMap::new(), refusals: Vec::new() }
+        Self { fuel: u64::MAX, counts: BTreeMap::new(), refusals: Vec::new(), compile_budget: COMPILE_BUDGET }
     }
 }
 
@@ -133,12 +138,20 @@ impl Ctx {
 }
 
 /// What the driver should do besides running the passes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Stop after this many rewrites: bisection.
     pub fuel: Option<u64>,
     /// Stop after the pass of this name.
     pub stop_after: Option<String>,
+    /// Operations that may be done before the run; [`COMPILE_BUDGET`] unless asked otherwise.
+    pub compile_budget: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { fuel: None, stop_after: None, compile_budget: COMPILE_BUDGET }
+    }
 }
 
 /// Passes of an inference build, in order.
@@ -196,7 +209,8 @@ pub fn run(
     if let Some(name) = &options.stop_after {
         find(name)?;
     }
-    let mut ctx = Ctx { fuel: options.fuel.unwrap_or(u64::MAX), ..Ctx::default() };
+    let mut ctx =
+        Ctx { fuel: options.fuel.unwrap_or(u64::MAX), compile_budget: options.compile_budget, ..Ctx::default() };
     let mut out = p.clone();
     for pass in passes {
         out = (pass.run)(&out, &mut ctx).map_err(|source| PassError::Emit { pass: pass.name, source })?;
@@ -231,7 +245,7 @@ mod tests {
     }
 
     fn inference(p: &Program, fuel: Option<u64>) -> (Program, Ctx) {
-        run(p, INFERENCE, &Options { fuel, stop_after: None }, &mut |_, _| ()).unwrap_or_else(|e| panic!("{e}"))
+        run(p, INFERENCE, &Options { fuel, ..Options::default() }, &mut |_, _| ()).unwrap_or_else(|e| panic!("{e}"))
     }
 
     #[test]
@@ -251,7 +265,7 @@ mod tests {
     #[test]
     fn an_unknown_pass_is_refused_with_the_list_of_known_ones() {
         let p = Program::new(graph(Stage::Built, |b| input(b, "x", [1])));
-        let options = Options { fuel: None, stop_after: Some("fuse-everything".into()) };
+        let options = Options { stop_after: Some("fuse-everything".into()), ..Options::default() };
         let e = run(&p, INFERENCE, &options, &mut |_, _| panic!("nothing runs")).expect_err("there is none");
         let message = e.to_string();
         assert!(message.starts_with("there is no pass `fuse-everything`; the passes are specialize, canonicalize,"));
@@ -261,7 +275,7 @@ mod tests {
     #[test]
     fn the_driver_stops_after_the_pass_it_was_told() {
         let p = tiny("vit", &[("depth", 1)]);
-        let options = Options { fuel: None, stop_after: Some("fold".into()) };
+        let options = Options { stop_after: Some("fold".into()), ..Options::default() };
         let mut seen = Vec::new();
         run(&p, INFERENCE, &options, &mut |pass, _| seen.push(pass.name)).expect("valid passes");
         assert_eq!(seen, ["specialize", "canonicalize", "fold"]);

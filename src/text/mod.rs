@@ -20,7 +20,7 @@
 //! - Parameters are declared in the order of the graph, at the head of a block of their scope when that
 //!   order allows it, and before they are first read. `@weight` is relative to the current scope,
 //!   `@/head.weight` is a full path; declarations name them alike.
-//!   `param` is trained, `buffer` is not; what follows the type is how it starts.
+//!   `param` is trained, `buffer` is not; what follows the type is how it starts, `computed` where a weight program computes it.
 //! - Types and attributes are always written, defaults included: a snapshot is a contract.
 //! - A name other than letters, digits, `_`, `.` and `-` is quoted: `"odd name"`.
 //! - `//` begins a comment that ends with the line. A file may hold several graphs.

@@ -158,6 +158,7 @@ impl<'g> Printer<'g> {
                 Init::Constant(x) => call(&mut text, "constant", *x),
                 Init::Normal(x) => call(&mut text, "normal", *x),
                 Init::Uniform(x) => call(&mut text, "uniform", *x),
+                Init::Computed => text.push_str("computed"),
                 Init::Value(x) => {
                     text.push_str("value(");
                     self.literal(&mut text, x);

@@ -214,7 +214,10 @@ fn refusals_say_where_and_what_was_expected() {
         ("input y : f32[4*9223372036854775806]", "the size does not fit 64 bits"),
         ("input \"\" : f32[1]", "the name of the input is empty"),
         ("input \"y : f32[1]", "does not end in its line"),
-        ("param w : f32[2] ones", "expected constant(x), normal(x), uniform(x) or value(tensor), found `ones`"),
+        (
+            "param w : f32[2] ones",
+            "expected constant(x), normal(x), uniform(x), value(tensor) or computed, found `ones`",
+        ),
         ("param w : f32[2] value(i64[2] [1, 2])", "the parameter is f32[2] but its contents are i64[2]"),
         ("output y = %0", "expected `%SCOPE/NUMBER`"),
         ("graph h  stage fused", "expected a stage (built, specialized, optimized, legal), found `fused`"),

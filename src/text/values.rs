@@ -227,15 +227,16 @@ fn elements<A: Scalar>(c: &mut Cursor<'_>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::new(shape, data))
 }
 
-/// How a parameter starts: `constant(0.0)`, `normal(1.0)`, `uniform(0.5)` or `value(TENSOR)`.
+/// How a parameter starts: `constant(0.0)`, `normal(1.0)`, `uniform(0.5)`, `value(TENSOR)` or `computed`.
 pub(super) fn init(c: &mut Cursor<'_>, ty: &TensorType) -> Result<Init> {
     c.peek();
     let start = c.offset();
-    let how = c.word("how the parameter starts: constant(x), normal(x), uniform(x) or value(tensor)")?;
+    let how = c.word("how the parameter starts: constant(x), normal(x), uniform(x), value(tensor) or computed")?;
     let real: fn(Real) -> Init = match how {
         "constant" => Init::Constant,
         "normal" => Init::Normal,
         "uniform" => Init::Uniform,
+        "computed" => return Ok(Init::Computed),
         "value" => {
             c.expect('(')?;
             let start = c.offset();
@@ -249,7 +250,8 @@ pub(super) fn init(c: &mut Cursor<'_>, ty: &TensorType) -> Result<Init> {
             return Ok(Init::Value(literal));
         }
         _ => {
-            let message = format!("expected constant(x), normal(x), uniform(x) or value(tensor), found `{how}`");
+            let message =
+                format!("expected constant(x), normal(x), uniform(x), value(tensor) or computed, found `{how}`");
             return Err(c.error_at(start, message));
         }
     };

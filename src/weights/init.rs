@@ -47,7 +47,8 @@ impl Generator {
     /// For the parameter `path` of `shape`, stored as `dtype`.
     ///
     /// # Errors
-    /// When the shape has too many elements to address, or a computed value has another shape.
+    /// When the shape has too many elements to address, a literal has another shape, or the weight program computes the
+    /// parameter.
     pub fn new(init: &Init, seed: u64, path: &str, shape: &[usize], dtype: DType) -> Result<Self, WeightError> {
         let wrong = |what: String| WeightError::InitialValue { path: path.to_owned(), what };
         let elements = shape
@@ -65,6 +66,7 @@ impl Generator {
             Init::Value(literal) => {
                 return Err(wrong(format!("expected the shape {shape:?}, found {:?}", literal.tensor().shape())));
             }
+            Init::Computed => return Err(wrong("the weight program computes it; there is nothing to draw".to_owned())),
         };
         let stream = words(xxhash_rust::xxh3::xxh3_64(path.as_bytes()));
         Ok(Self { draw, key: words(seed), stream, elements, dtype })
@@ -280,6 +282,8 @@ mod tests {
         let e = fill(&table, 0, "t", &[4], DType::I64).expect_err("another shape").to_string();
         assert_eq!(e, "initial value of `t`: expected the shape [4], found [3]");
         assert!(fill(&Init::ONES, 0, "w", &[usize::MAX, 2], DType::F32).is_err());
+        let e = fill(&Init::Computed, 0, "w.mul", &[2], DType::F32).expect_err("never drawn").to_string();
+        assert_eq!(e, "initial value of `w.mul`: the weight program computes it; there is nothing to draw");
         assert!(draw(&Init::NORMAL, 0, "w", &[0, 5]).is_empty());
     }
 

@@ -2,14 +2,16 @@
 //! initial values generated, safetensors written.
 //!
 //! Invariant: one tensor at a time. Opening a checkpoint reads its table of contents only;
-//! values are produced when asked for, and no function here holds two tensors at once.
+//! values are produced when asked for, and never more than a few of the largest are held.
 //! This room knows nothing of graphs, variants or ONNX: a parameter is a path, a shape and a type.
+mod checkpoint;
 mod convert;
 mod error;
+mod evaluate;
 mod import;
 mod init;
-pub(crate) mod map;
 mod open;
+mod parts;
 mod philox;
 mod prefix;
 mod pytorch;
@@ -21,6 +23,7 @@ mod supply;
 mod transpose;
 mod write;
 
+pub use checkpoint::Checkpoint;
 pub use error::WeightError;
 pub use import::{ImportOptions, Matching, ParamSpec, import};
 pub use init::{Generator, fill};
@@ -29,8 +32,8 @@ pub use prefix::{Announcement, Candidate};
 pub use pytorch::PyTorch;
 pub use report::{Mismatch, Report};
 pub use safetensors::Safetensors;
-pub use source::{Entry, Source, Stored, read, tensor};
-pub use supply::{Checkpoint, Supply, SupplyError};
+pub use source::{Entry, Place, Source, Stored, read, read_part, tensor};
+pub use supply::{Supply, SupplyError, order};
 pub use write::Writer;
 
 /// What a graph wants of a checkpoint. Counters of batches are carried, never required.

@@ -2,8 +2,8 @@
 //!
 //! The extension decides nothing but which reader's error a file too damaged to recognise gets.
 
-use super::map::map;
 use super::{PyTorch, Safetensors, Source, WeightError};
+use crate::files::map;
 use std::path::Path;
 
 /// Opens the checkpoint at `path`. `key` names the dictionary inside a PyTorch file

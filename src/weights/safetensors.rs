@@ -6,8 +6,8 @@
 //! through memory tensor by tensor.
 
 use super::WeightError;
-use super::map;
-use super::source::{Entry, Source, Stored, entry_of};
+use super::source::{Entry, Place, Source, Stored, entry_of};
+use crate::files;
 use ::safetensors::Dtype;
 use ::safetensors::tensor::Metadata;
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// The header's own limit in the reference implementation.
 const MAX_HEADER: u64 = 100_000_000;
@@ -24,7 +25,7 @@ const MAX_HEADER: u64 = 100_000_000;
 pub struct Safetensors {
     path: PathBuf,
     origin: String,
-    file: File,
+    file: Mutex<File>,
     entries: Vec<Entry>,
     ranges: Vec<Range<u64>>,
     metadata: BTreeMap<String, String>,
@@ -33,8 +34,8 @@ pub struct Safetensors {
 impl Safetensors {
     /// Maps the file and checks its header.
     pub fn open(path: &Path) -> Result<Self, WeightError> {
-        let file = map::open(path).map_err(WeightError::io(path))?;
-        let whole = file.metadata().and_then(|m| map::map_range(&file, 0..m.len())).map_err(WeightError::io(path))?;
+        let file = files::open(path).map_err(WeightError::io(path))?;
+        let whole = file.metadata().and_then(|m| files::map_range(&file, 0..m.len())).map_err(WeightError::io(path))?;
         Self::parse(path, &whole, file)
     }
 
@@ -77,7 +78,14 @@ impl Safetensors {
             .map(|(name, i)| Entry { name, stored: stored(i.dtype), shape: i.shape.clone() })
             .collect();
         let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok(Self { path: path.to_owned(), origin: path.display().to_string(), file, entries, ranges, metadata })
+        Ok(Self {
+            path: path.to_owned(),
+            origin: path.display().to_string(),
+            file: Mutex::new(file),
+            entries,
+            ranges,
+            metadata,
+        })
     }
 }
 
@@ -92,7 +100,12 @@ impl Source for Safetensors {
 
     fn bytes(&self, index: usize) -> Result<Bytes, WeightError> {
         entry_of(self, index)?;
-        map::map_range(&self.file, self.ranges[index].clone()).map_err(WeightError::io(&self.path))
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        files::map_range(&file, self.ranges[index].clone()).map_err(WeightError::io(&self.path))
+    }
+
+    fn place(&self, index: usize) -> Option<Place<'_>> {
+        Some(Place { file: &self.file, range: self.ranges.get(index)?.clone() })
     }
 }
 

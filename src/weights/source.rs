@@ -1,13 +1,17 @@
-//! The view every checkpoint format offers: a table of entries, and bytes on demand.
+//! The view every checkpoint format offers: a table of entries, and bytes on demand, of a whole tensor or a part of it.
 //!
 //! Invariant: `bytes(i)` is exactly the row-major little-endian elements that `entries()[i]`
 //! declares, or an error. Knows no file format and no naming rules.
 
 use super::WeightError;
 use super::convert::convert;
+use crate::files;
 use crate::ir::{DType, Tensor};
 use bytes::Bytes;
 use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Mutex;
 
 /// The element type a checkpoint stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,6 +129,50 @@ pub trait Source: Send + Sync {
 
     /// Row-major little-endian elements of `entries()[index]`, as stored. An index out of range is an error.
     fn bytes(&self, index: usize) -> Result<Bytes, WeightError>;
+
+    /// The file and the range of it that is `bytes(index)`, where there is one: parts of such a tensor are read by
+    /// themselves and copied by the kernel.
+    fn place(&self, _index: usize) -> Option<Place<'_>> {
+        None
+    }
+
+    /// Bytes `range` of `bytes(index)`.
+    fn part(&self, index: usize, range: Range<u64>) -> Result<Bytes, WeightError> {
+        let (name, origin) = (|| self.entries()[index].name.clone(), || self.origin().to_owned());
+        let beyond = || WeightError::Tensor {
+            name: name(),
+            origin: origin(),
+            what: format!("it has no bytes {} to {}", range.start, range.end),
+        };
+        if let Some(place) = self.place(index) {
+            let part = place.part(&range).ok_or_else(beyond)?;
+            let file = place.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let wrong = |e: std::io::Error| WeightError::Tensor { name: name(), origin: origin(), what: e.to_string() };
+            return files::map_range(&file, part).map_err(wrong);
+        }
+        let all = self.bytes(index)?;
+        if range.start > range.end || range.end > all.len() as u64 {
+            return Err(beyond());
+        }
+        Ok(all.slice(range.start as usize..range.end as usize))
+    }
+}
+
+/// Where the bytes of a tensor stand in a file.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// The file; locked, because copies move its position.
+    pub file: &'a Mutex<File>,
+    /// The tensor's bytes.
+    pub range: Range<u64>,
+}
+
+impl Place<'_> {
+    /// The range of the file that is this range of the tensor's bytes.
+    pub fn part(&self, bytes: &Range<u64>) -> Option<Range<u64>> {
+        let inside = bytes.start <= bytes.end && bytes.end <= self.range.end - self.range.start;
+        inside.then(|| self.range.start + bytes.start..self.range.start + bytes.end)
+    }
 }
 
 impl fmt::Debug for dyn Source + '_ {
@@ -145,13 +193,25 @@ pub(super) fn entry_of(source: &dyn Source, index: usize) -> Result<&Entry, Weig
 /// Elements of entry `index` as row-major little-endian `dtype`. Nothing is copied when the
 /// file stores that type already.
 pub fn read(source: &dyn Source, index: usize, dtype: DType) -> Result<Bytes, WeightError> {
+    let elements = entry_of(source, index)?.elements();
+    read_part(source, index, 0..elements, dtype)
+}
+
+/// The elements `range` of entry `index`, in row-major order, as little-endian `dtype`. Where the tensor stands in a
+/// file as it is, nothing else of it is read.
+pub fn read_part(source: &dyn Source, index: usize, range: Range<usize>, dtype: DType) -> Result<Bytes, WeightError> {
     let entry = entry_of(source, index)?;
     let (name, origin) = (|| entry.name.clone(), || source.origin().to_owned());
     if !entry.stored.converts_to(dtype) {
         return Err(WeightError::Conversion { name: name(), origin: origin(), from: entry.stored, to: dtype });
     }
-    let bytes = source.bytes(index)?;
-    let expected = entry.stored.size().and_then(|size| entry.elements().checked_mul(size));
+    let size = entry.stored.size().unwrap_or(0);
+    let bytes = if range == (0..entry.elements()) {
+        source.bytes(index)?
+    } else {
+        source.part(index, (range.start * size) as u64..(range.end * size) as u64)?
+    };
+    let expected = range.len().checked_mul(size);
     if expected != Some(bytes.len()) {
         let what = format!("{entry} takes {} bytes, found {}", expected.unwrap_or(usize::MAX), bytes.len());
         return Err(WeightError::Tensor { name: name(), origin: origin(), what });

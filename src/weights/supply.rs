@@ -1,28 +1,24 @@
-//! Runs the weight program: the numbers of a run graph's parameters, one tensor at a time.
+//! The numbers of a run graph's parameters, one tensor at a time.
 //!
-//! A parameter that the weight program does not compute is streamed from the checkpoint's memory map
-//! or from the generator of initial values; a computed one is evaluated, written and dropped. So
-//! memory is bounded by a few of the largest tensors, whatever the size of the model.
+//! A parameter that the weight program does not compute, or only cuts out of others, is streamed from the checkpoint or
+//! from the generator of initial values; where the file holds the bytes as they are wanted, the kernel copies them. A
+//! transposed matrix is gathered band by band. Anything else is computed by [`Evaluation`]: op by op, each op once.
+//!
+//! Files are written in the order of their initializers, and values are computed as they are asked for: what a later
+//! parameter needs too is kept until then. So that little is kept, [`order`] puts parameters that share computed
+//! values one after the other. Memory is bounded by three times the largest tensor, whatever the size of the model: one
+//! that is read, and one that is computed in double precision; most are computed in blocks of rows.
 
-use super::transpose;
-use super::{Generator, ImportOptions, Matching, Source, WeightError, fill, import, read, specs, tensor};
-use crate::eval;
-use crate::ir::{DType, Param, Tensor, TensorType, ValueId};
-use crate::ops::{Graph, Op, Program};
+use super::WeightError;
+use super::checkpoint::{Checkpoint, shape};
+use super::evaluate::Evaluation;
+use super::parts::elements;
+use super::transpose::Matrix;
+use crate::files::Sink;
+use crate::ir::{Init, Param, Side, Tensor, TensorType, ValueId};
+use crate::ops::Program;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::Write;
-
-/// Where the checkpoint's tensors come from.
-pub struct Checkpoint {
-    source: Option<(Box<dyn Source>, Matching)>,
-    seed: u64,
-}
-
-impl std::fmt::Debug for Checkpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoint").field("file", &self.source.is_some()).field("seed", &self.seed).finish()
-    }
-}
 
 /// Why a parameter's numbers could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -38,129 +34,103 @@ pub enum SupplyError {
     Io(#[from] std::io::Error),
 }
 
-impl Checkpoint {
-    /// Initial values, drawn from a seed.
-    pub fn initial(seed: u64) -> Self {
-        Self { source: None, seed }
-    }
-
-    /// A checkpoint file, matched with the parameters of the graph as declared.
-    /// What may be missing is drawn from `seed`.
-    pub fn open(
-        source: Box<dyn Source>,
-        declared: &Graph,
-        options: &ImportOptions,
-        seed: u64,
-    ) -> Result<Self, WeightError> {
-        let matching = import(&*source, &specs(declared), options)?;
-        Ok(Self { source: Some((source, matching)), seed })
-    }
-
-    /// How the file was matched, if there is one.
-    pub fn matching(&self) -> Option<&Matching> {
-        self.source.as_ref().map(|(_, m)| m)
-    }
-
-    /// The value of a parameter of `declared`.
-    pub fn parameter(&self, declared: &Graph, path: &str) -> Result<Tensor, SupplyError> {
-        let p = declared.params().find(|p| p.path == path);
-        let p = p.ok_or_else(|| SupplyError::Compute(path.to_owned(), "it was never declared".into()))?;
-        Ok(self.tensor(p, declared.ty(p.value))?)
-    }
-
-    fn found(&self, path: &str) -> Option<(&dyn Source, usize)> {
-        let (source, matching) = self.source.as_ref()?;
-        Some((&**source, matching.get(path)?))
-    }
-
-    fn tensor(&self, p: &Param, ty: &TensorType) -> Result<Tensor, WeightError> {
-        match self.found(&p.path) {
-            Some((source, i)) => tensor(source, i, ty.dtype),
-            None => fill(&p.init, self.seed, &p.path, &shape(ty), ty.dtype),
-        }
-    }
-}
-
-fn shape(ty: &TensorType) -> Vec<usize> {
-    ty.shape.known().expect("parameters have no symbolic sizes")
-}
-
 /// The parameters of one program from one checkpoint.
 #[derive(Debug)]
 pub struct Supply<'a> {
-    program: &'a Program,
     checkpoint: &'a Checkpoint,
-    /// Checkpoint parameters by path, with their types.
-    declared: BTreeMap<&'a str, (&'a Param, &'a TensorType)>,
+    /// The checkpoint's parameters by path, with their types.
+    stored: BTreeMap<&'a str, (&'a Param, &'a TensorType)>,
+    /// Computed parameters by path.
+    computed: BTreeMap<&'a str, (ValueId, &'a TensorType)>,
+    evaluation: RefCell<Evaluation<'a>>,
 }
 
 impl<'a> Supply<'a> {
     /// Supplies `program` from `checkpoint`.
     pub fn new(program: &'a Program, checkpoint: &'a Checkpoint) -> Self {
-        let both = [&program.graph, &program.weights];
-        let declared = both.iter().flat_map(|g| g.params().map(|p| (p.path.as_str(), (p, g.ty(p.value))))).collect();
-        Self { program, checkpoint, declared }
+        let w = &program.weights;
+        let both = [&program.graph, w];
+        let stored = both.iter().flat_map(|g| g.params().map(|p| (p.path.as_str(), (p, g.ty(p.value)))));
+        let stored = stored.filter(|(_, (p, _))| p.init != Init::Computed).collect();
+        let computed = w.outputs().iter().map(|o| (o.name.as_str(), (o.value, w.ty(o.value)))).collect();
+        Self { checkpoint, stored, computed, evaluation: RefCell::new(Evaluation::new(w, checkpoint)) }
     }
 
-    /// The value of a run parameter.
+    /// The value of a parameter.
     pub fn tensor(&self, path: &str) -> Result<Tensor, SupplyError> {
-        let stored = |path: &str| {
-            let (p, ty) = self.declared.get(path).ok_or_else(|| "it was never declared".to_owned())?;
-            self.checkpoint.tensor(p, ty).map_err(|e| e.to_string())
+        let mut bytes = Vec::new();
+        self.write(path, &mut bytes)?;
+        let computed = self.computed.get(path).map(|(_, ty)| *ty);
+        let ty = computed.unwrap_or_else(|| self.stored[path].1);
+        Ok(Tensor::from_le_bytes(ty.dtype, &shape(ty), &bytes).expect("as many bytes as the type says"))
+    }
+
+    /// Streams the little-endian bytes of a parameter.
+    pub fn write(&self, path: &str, out: &mut dyn Sink) -> Result<(), SupplyError> {
+        let Some(&(v, ty)) = self.computed.get(path) else {
+            let (p, ty) = self
+                .stored
+                .get(path)
+                .ok_or_else(|| SupplyError::Compute(path.to_owned(), "it was never declared".into()))?;
+            let all = 0..elements(ty).expect("parameters have no symbolic sizes");
+            return self.checkpoint.stream(p, ty, all, out);
         };
-        let w = &self.program.weights;
-        match w.outputs().iter().find(|o| o.name == path) {
-            Some(o) => eval::value(w, o.value, &mut |path, _| stored(path))
-                .map_err(|e| SupplyError::Compute(path.to_owned(), e.to_string())),
-            None => stored(path).map_err(|e| SupplyError::Compute(path.to_owned(), e)),
-        }
-    }
-
-    /// The checkpoint's matrix that a value of the weight program is the transpose of: by far the commonest
-    /// computation, and one that needs no second copy of the matrix.
-    fn transposed(&self, v: ValueId) -> Option<(&dyn Source, usize)> {
-        let w = &self.program.weights;
-        let n = w.node(w.producer(v)?);
-        let Op::Transpose(t) = &n.op else { return None };
-        let p = w.as_param(n.inputs[0])?;
-        let (source, i) = self.checkpoint.found(&p.path)?;
-        let f32_matrix = t.perm == [1, 0] && w.ty(v).dtype == DType::F32 && source.entries()[i].shape.len() == 2;
-        f32_matrix.then_some((source, i))
-    }
-
-    /// Streams the little-endian bytes of a run parameter.
-    pub fn write(&self, path: &str, out: &mut dyn Write) -> Result<(), SupplyError> {
-        let w = &self.program.weights;
-        if let Some(o) = w.outputs().iter().find(|o| o.name == path) {
-            if let Some((source, i)) = self.transposed(o.value) {
-                let bytes = read(source, i, DType::F32)?;
-                let &[rows, columns] = source.entries()[i].shape.as_slice() else { unreachable!("a matrix") };
-                if let Ok(elements) = bytemuck::try_cast_slice(&bytes) {
-                    return Ok(transpose::write(elements, rows, columns, out)?);
-                }
+        let evaluation = &mut *self.evaluation.borrow_mut();
+        let failed = |e: String| SupplyError::Compute(path.to_owned(), e);
+        if let Some(parts) = evaluation.parts(v) {
+            for part in parts {
+                let (p, ty) = evaluation.param(part.param);
+                self.checkpoint.stream(p, ty, part.elements.clone(), out)?;
             }
-            out.write_all(&self.tensor(path)?.le_bytes())?;
             return Ok(());
         }
-        let Some((p, ty)) = self.declared.get(path) else {
-            return Err(SupplyError::Compute(path.to_owned(), "it was never declared".into()));
+        if let Some((from, rows, columns)) = evaluation.transposed(v) {
+            let bytes = evaluation.gather(from, 0..rows * columns).map_err(|e| failed(e.to_string()))?;
+            return Ok(Matrix { bytes: &bytes, size: ty.dtype.size(), rows, columns }.write(out)?);
+        }
+        let mut io = Ok(());
+        let mut put = |t: Tensor| {
+            io = out.write_all(&t.cast(ty.dtype).le_bytes());
+            io.as_ref().map(drop).map_err(ToString::to_string)
         };
-        if let Some((source, i)) = self.checkpoint.found(path) {
-            out.write_all(&read(source, i, ty.dtype)?)?;
-            return Ok(());
-        }
-        /// Elements drawn at a time.
-        const PIECE: usize = 1 << 18;
-        let generator = Generator::new(&p.init, self.checkpoint.seed, path, &shape(ty), ty.dtype)?;
-        let mut buffer = Vec::new();
-        let mut at = 0;
-        while at < generator.elements() {
-            let count = PIECE.min(generator.elements() - at);
-            buffer.clear();
-            generator.write(at, count, &mut buffer);
-            out.write_all(&buffer)?;
-            at += count;
-        }
-        Ok(())
+        let done = evaluation.give(v, &mut put);
+        io?;
+        done.map_err(failed)
+    }
+
+    /// How many ops were evaluated so far; an op whose results are only read from the checkpoint is not.
+    pub fn evaluations(&self) -> usize {
+        self.evaluation.borrow().evaluations()
     }
 }
+
+/// Positions for the live parameters of the run graph, by path: in order of first need, but for those that share a
+/// computed value, which stand one after the other.
+pub fn order(program: &Program) -> BTreeMap<&str, usize> {
+    let (g, w) = (&program.graph, &program.weights);
+    let live = g.live();
+    let paths: Vec<&str> = g.params().filter(|p| live[p.value]).map(|p| p.path.as_str()).collect();
+    let need: BTreeMap<&str, usize> = paths.iter().enumerate().map(|(i, &path)| (path, i)).collect();
+    // The first parameter that needs each value, then the first that needs anything it is made of.
+    let mut first = Side::new(w.value_count(), usize::MAX);
+    for o in w.outputs() {
+        let rank = need.get(o.name.as_str()).copied().unwrap_or(usize::MAX);
+        first[o.value] = first[o.value].min(rank);
+    }
+    for (_, n) in w.nodes().rev() {
+        let rank = n.outputs().map(|v| first[v]).min().unwrap_or(usize::MAX);
+        n.inputs.iter().for_each(|&v| first[v] = first[v].min(rank));
+    }
+    let made = |v: ValueId| w.producer(v).is_some();
+    for (_, n) in w.nodes().filter(|(_, n)| !n.inputs.is_empty()) {
+        let of = n.inputs.iter().filter(|&&v| made(v)).map(|&v| first[v]).min().unwrap_or(usize::MAX);
+        n.outputs().for_each(|v| first[v] = first[v].min(of));
+    }
+    let groups: BTreeMap<&str, usize> = w.outputs().iter().map(|o| (o.name.as_str(), first[o.value])).collect();
+    let mut sorted = paths;
+    sorted.sort_by_key(|path| groups.get(path).copied().unwrap_or(need[path]).min(need[path]));
+    sorted.into_iter().enumerate().map(|(i, path)| (path, i)).collect()
+}
+
+#[cfg(test)]
+mod tests;

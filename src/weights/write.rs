@@ -5,18 +5,18 @@
 //! depend on what is written only, not on the order.
 
 use super::WeightError;
+use crate::files::AtomicFile;
 use crate::ir::{DType, Tensor};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// A safetensors file being written.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
-    file: NamedTempFile,
+    file: AtomicFile,
     /// Where each tensor's bytes go, and whether they are there.
     places: BTreeMap<String, Place>,
 }
@@ -70,13 +70,14 @@ impl Writer {
             place.start += data;
         }
 
-        let mut file = beside(path).map_err(WeightError::io(path))?;
-        let begin = |f: &mut std::fs::File| {
-            f.write_all(&(text.len() as u64).to_le_bytes())?;
-            f.write_all(&text)?;
-            f.set_len(data + end)
+        let begin = || {
+            let mut file = AtomicFile::create(path)?;
+            file.write_all(&(text.len() as u64).to_le_bytes())?;
+            file.write_all(&text)?;
+            file.set_len(data + end)?;
+            Ok(file)
         };
-        begin(file.as_file_mut()).map_err(WeightError::io(path))?;
+        let file = begin().map_err(WeightError::io(path))?;
         Ok(Self { path: path.to_owned(), file, places })
     }
 
@@ -90,8 +91,8 @@ impl Writer {
         if std::mem::replace(&mut place.written, true) {
             return Err(wrong(format!("tensor `{name}` is written twice")));
         }
-        let file = self.file.as_file_mut();
-        file.seek(SeekFrom::Start(place.start)).and_then(|_| file.write_all(bytes)).map_err(WeightError::io(&self.path))
+        let (file, start) = (&mut self.file, SeekFrom::Start(place.start));
+        file.seek(start).and_then(|_| file.write_all(bytes)).map_err(WeightError::io(&self.path))
     }
 
     /// Gives the file its name, replacing one that was there.
@@ -100,8 +101,7 @@ impl Writer {
             let what = format!("tensor `{name}` was declared and never written");
             return Err(WeightError::Write { path: self.path, what });
         }
-        self.file.persist(&self.path).map_err(|e| WeightError::Io { path: self.path.clone(), source: e.error })?;
-        Ok(())
+        self.file.finish().map_err(WeightError::io(&self.path))
     }
 
     /// Writes a whole file of tensors that are in memory.
@@ -126,16 +126,6 @@ const fn code(dtype: DType) -> &'static str {
         DType::I64 => "I64",
         DType::Bool => "BOOL",
     }
-}
-
-/// A temporary file in the folder of `path`, with the permissions a plain new file gets.
-fn beside(path: &Path) -> std::io::Result<NamedTempFile> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".vit-onnx-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
 }
 
 #[cfg(test)]
@@ -224,17 +214,5 @@ mod tests {
             Writer::create(Path::new("/none/at/all"), &[], &BTreeMap::new()),
             Err(WeightError::Io { .. })
         ));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn the_file_has_the_permissions_of_a_plain_new_file() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = folder();
-        let (plain, ours) = (dir.path().join("plain"), dir.path().join("ours"));
-        std::fs::write(&plain, "").expect("written");
-        Writer::save(&ours, &[], &BTreeMap::new()).expect("saved");
-        let mode = |p: &Path| std::fs::metadata(p).expect("present").permissions().mode();
-        assert_eq!(mode(&plain), mode(&ours));
     }
 }

@@ -12,7 +12,7 @@ use vit_onnx::{passes, template, variants};
 /// Lines of a file, beyond which it holds more than one idea.
 const LONGEST: usize = 600;
 /// The files that may hold unsafe code: a memory map, and the probe of a shared library.
-const UNSAFE: [&str; 2] = ["runtime/ort/probe.rs", "weights/map.rs"];
+const UNSAFE: [&str; 2] = ["runtime/ort/probe.rs", "files/map.rs"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -6,13 +6,13 @@ use super::*;
 fn failures_leave_nothing_behind() {
     let (dir, path) = folder();
     for options in [NEVER, ALWAYS] {
-        let short = |_: &Initializer, out: &mut dyn Write| out.write_all(&[1, 2]);
+        let short = |_: &Initializer, out: &mut dyn Sink| out.write_all(&[1, 2]);
         let e = write(&model(), &path, &options, short).expect_err("too few bytes");
         assert!(matches!(&e, WriteError::Size { name, expected: 6000, found: 2 } if name == "w"), "{e}");
-        let long = |_: &Initializer, out: &mut dyn Write| out.write_all(&[0; 6001]);
+        let long = |_: &Initializer, out: &mut dyn Sink| out.write_all(&[0; 6001]);
         let e = write(&model(), &path, &options, long).expect_err("too many bytes");
         assert!(matches!(&e, WriteError::Size { name, expected: 6000, found: 6001 } if name == "w"), "{e}");
-        let hidden = |_: &Initializer, out: &mut dyn Write| {
+        let hidden = |_: &Initializer, out: &mut dyn Sink| {
             let _ = out.write_all(&[0; 9000]);
             Ok::<_, io::Error>(())
         };

@@ -3,11 +3,12 @@
 mod broken;
 
 use super::*;
+use crate::files::Sink;
 use bytes::Bytes;
 use onnx_protobuf as official;
 use onnx_protobuf::Message as _;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
@@ -74,7 +75,7 @@ fn bytes(t: &Initializer) -> Vec<u8> {
     (0..n).map(|i| (i as u8).wrapping_mul(31).wrapping_add(t.name.len() as u8)).collect()
 }
 
-fn supply(t: &Initializer, out: &mut dyn Write) -> io::Result<()> {
+fn supply(t: &Initializer, out: &mut dyn Sink) -> io::Result<()> {
     bytes(t).chunks(1000).try_for_each(|piece| out.write_all(piece))
 }
 
