@@ -9,9 +9,10 @@
 use std::path::{Path, PathBuf};
 use vit_onnx::compile::{Options, compile};
 use vit_onnx::ir::verify::verify;
+use vit_onnx::ops::Program;
 use vit_onnx::template::{Model, Source};
 use vit_onnx::variants::{self, Declare};
-use vit_onnx::{lower, onnx, template, text, weights};
+use vit_onnx::{lower, onnx, passes, template, text, weights};
 
 /// Memory any input may take.
 const ALLOWANCE: u64 = 64 << 20;
@@ -77,11 +78,25 @@ fn pytorch_target(input: &[u8]) {
     checkpoint_target(input, "w.pt");
 }
 
-/// What reads is valid, and prints as text that reads as the same graph.
+/// Operations that passes may do on a graph of the text form before it runs.
+const COMPILE_BUDGET: f64 = 1e6;
+/// Lines of the longest text that passes are run on: a sweep of rules over it takes some milliseconds.
+const LINES: usize = 400;
+
+/// What reads is valid, and prints as text that reads as the same graph; every pass leaves it valid.
 fn text_target(input: &[u8]) {
     let Ok(source) = std::str::from_utf8(input) else { return };
     let Ok(graphs) = text::parse_all(source) else { return };
+    let short = source.lines().count() <= LINES;
     for g in graphs {
+        let program = Program::new(g.clone());
+        if short && program.verify().is_ok() {
+            let options = passes::Options { compile_budget: COMPILE_BUDGET, ..passes::Options::default() };
+            for pass in passes::all() {
+                let ran = passes::run(&program, &[*pass], &options, &mut |_, _| ());
+                ran.unwrap_or_else(|e| panic!("{e}\n{g}"));
+            }
+        }
         verify(&g).expect("what was read is valid");
         let printed = g.to_string();
         let back = text::parse(&printed).unwrap_or_else(|e| panic!("{e}\n{printed}"));
