@@ -7,7 +7,7 @@
 
 use super::Graph;
 use crate::ir::{Init, Param, Stage, verify};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A run graph and its weight program.
 #[derive(Clone, Debug)]
@@ -23,6 +23,17 @@ impl Program {
     pub fn new(graph: Graph) -> Self {
         let weights = Graph::new(format!("{}.weights", graph.name), Stage::Legal);
         Self { graph, weights }
+    }
+
+    /// Drops outputs of the weight program that the run graph does not declare any more.
+    pub fn forget_unread(&mut self) {
+        let declared: BTreeSet<&str> = self.graph.params().map(|p| p.path.as_str()).collect();
+        let outputs = self.weights.outputs().to_vec();
+        if outputs.iter().any(|o| !declared.contains(o.name.as_str())) {
+            self.weights.clear_outputs();
+            let read = outputs.into_iter().filter(|o| declared.contains(o.name.as_str()));
+            read.for_each(|o| self.weights.add_output(o.name, o.value));
+        }
     }
 
     /// Checks both graphs and what stands between them: every computed run parameter is an output of the weight program,

@@ -214,6 +214,7 @@ pub fn run(
     let mut out = p.clone();
     for pass in passes {
         out = (pass.run)(&out, &mut ctx).map_err(|source| PassError::Emit { pass: pass.name, source })?;
+        out.forget_unread();
         let last = passes.last().is_some_and(|p| p.name == pass.name);
         let stop = options.stop_after.as_deref() == Some(pass.name);
         if cfg!(debug_assertions) || last || stop {
@@ -279,6 +280,29 @@ mod tests {
         let mut seen = Vec::new();
         run(&p, INFERENCE, &options, &mut |pass, _| seen.push(pass.name)).expect("valid passes");
         assert_eq!(seen, ["specialize", "canonicalize", "fold"]);
+    }
+
+    /// A replay declares only parameters that are read; what made the others goes too.
+    #[test]
+    fn a_parameter_that_a_pass_drops_is_not_computed_any_more() {
+        let ty = || crate::ir::TensorType::new(crate::ir::DType::F32, [2]);
+        let (run, weights) = (Builder::new("g", Stage::Legal), Builder::new("w", Stage::Legal));
+        for name in ["read", "unread"] {
+            let p = run.param(name, ty(), crate::ir::Init::Computed, false);
+            if name == "read" {
+                run.output("y", p + p);
+            }
+            weights.output(name, -weights.param("w", ty(), crate::ir::Init::ONES, true));
+        }
+        let finish = |b: Builder| b.finish().expect("well typed");
+        let p = Program { graph: finish(run), weights: finish(weights) };
+        p.verify().expect("valid");
+        let (out, _) = run_one(cse::PASS, &p);
+        assert_eq!(out.weights.outputs().iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["read"]);
+    }
+
+    fn run_one(pass: Pass, p: &Program) -> (Program, Ctx) {
+        run(p, &[pass], &Options::default(), &mut |_, _| ()).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// A pass that breaks what it is given is found out and named.

@@ -158,7 +158,8 @@ impl Done {
 /// Runs a pass once and verifies.
 pub(super) fn once(pass: &Pass, p: &Program, fuel: u64) -> Done {
     let mut ctx = Ctx { fuel, ..Ctx::default() };
-    let program = (pass.run)(p, &mut ctx).unwrap_or_else(|e| panic!("{}: {e}", pass.name));
+    let mut program = (pass.run)(p, &mut ctx).unwrap_or_else(|e| panic!("{}: {e}", pass.name));
+    program.forget_unread();
     program.verify().unwrap_or_else(|e| panic!("{}: {e}", pass.name));
     let live = program.graph.live();
     let read = program.graph.nodes().all(|(_, n)| n.outputs().any(|v| live[v]));

@@ -19,6 +19,7 @@ mod report;
 mod safetensors;
 mod source;
 mod state_dict;
+mod stored_zip;
 mod supply;
 mod transpose;
 mod write;

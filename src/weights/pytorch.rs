@@ -3,15 +3,21 @@
 //! `pytorch-reader` interprets the pickle as data: the calls that rebuild tensors are known to
 //! it, every other call becomes an opaque marker, and nothing is executed. Shapes and types come
 //! from the pickle; a tensor's bytes are read from the file when asked for, views and
-//! transposes gathered into row-major order. Entries are sorted by name, because the reader
+//! transposes gathered into row-major order. What stands in a zip file as it is can be read in
+//! parts and copied ([`stored_zip`]). Entries are sorted by name, because the reader
 //! does not keep the dictionary's order.
 
 use super::WeightError;
-use super::source::{Entry, Source, Stored, entry_of};
+use super::source::{Entry, Place, Source, Stored, entry_of};
 use super::state_dict::{Outline, StateDict, code, find};
+use super::stored_zip;
+use crate::files;
 use bytes::Bytes;
 use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader, Tensor};
+use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// The state dict of a PyTorch file.
 #[derive(Debug)]
@@ -20,6 +26,9 @@ pub struct PyTorch {
     origin: String,
     entries: Vec<Entry>,
     tensors: Vec<Tensor>,
+    file: Mutex<File>,
+    /// Ranges of the file that are tensors as they are.
+    places: Vec<Option<Range<u64>>>,
 }
 
 impl PyTorch {
@@ -44,6 +53,7 @@ impl PyTorch {
 
         let mut all = PytorchReader::new(path).map_err(wrong)?.into_tensors();
         let (mut entries, mut tensors) = (Vec::with_capacity(names.len()), Vec::with_capacity(names.len()));
+        let mut full_names = Vec::with_capacity(names.len());
         for name in names {
             let full = if keys.is_empty() { name.clone() } else { format!("{}.{name}", keys.join(".")) };
             // Two keys may spell the same path (`a.b` and `b` inside `a`); the reader keeps one of them.
@@ -52,10 +62,14 @@ impl PyTorch {
             })?;
             entries.push(Entry { name, stored: stored(tensor.dtype()), shape: tensor.shape().to_vec() });
             tensors.push(tensor);
+            full_names.push(full);
         }
-        let file = path.display();
-        let origin = if keys.is_empty() { file.to_string() } else { format!("{file} [{}]", keys.join(".")) };
-        Ok(Self { path: path.to_owned(), origin, entries, tensors })
+        let file = files::open(path).map_err(WeightError::io(path))?;
+        let known: Vec<_> = full_names.into_iter().zip(&entries).collect();
+        let places = stored_zip::places(&file, &known).unwrap_or_else(|| vec![None; entries.len()]);
+        let at = path.display();
+        let origin = if keys.is_empty() { at.to_string() } else { format!("{at} [{}]", keys.join(".")) };
+        Ok(Self { path: path.to_owned(), origin, entries, tensors, file: Mutex::new(file), places })
     }
 }
 
@@ -82,6 +96,10 @@ impl Source for PyTorch {
             bytes.chunks_exact_mut(tensor.dtype().size()).for_each(<[u8]>::reverse);
         }
         Ok(bytes.into())
+    }
+
+    fn place(&self, index: usize) -> Option<Place<'_>> {
+        Some(Place { file: &self.file, range: self.places.get(index)?.clone()? })
     }
 }
 
@@ -175,6 +193,36 @@ mod tests {
         assert_eq!(get(p, "none", DType::F32), Tensor::new(&[0, 4], Vec::<f32>::new()));
     }
 
+    /// Tensors that stand in the file as they are.
+    fn placed(p: &PyTorch) -> Vec<&str> {
+        let placed = (0..p.entries().len()).filter(|&i| p.place(i).is_some());
+        placed.map(|i| p.entries()[i].name.as_str()).collect()
+    }
+
+    #[test]
+    fn contiguous_tensors_of_a_zip_file_are_read_in_parts() {
+        for (file, key) in [("plain.pt", None), ("training.pt", None), ("two.pt", Some("ema")), ("legacy.pt", None)] {
+            let p = open(file, key).expect(file);
+            let views = ["expanded", "fc.weight_t", "fc.window"];
+            let want: Vec<&str> = names(&p).into_iter().filter(|n| file != "legacy.pt" && !views.contains(n)).collect();
+            assert_eq!(placed(&p), want, "{file}");
+            for (i, e) in p.entries().iter().enumerate() {
+                let all = p.bytes(i).expect("it reads");
+                let n = all.len() as u64;
+                for range in [0..n, 0..0, n / 2..n, n..n] {
+                    let part = p.part(i, range.clone()).expect("inside");
+                    assert_eq!(
+                        part,
+                        all.slice(range.start as usize..range.end as usize),
+                        "{file} {} {range:?}",
+                        e.name
+                    );
+                }
+                assert!(p.part(i, 0..n + 1).is_err() && p.part(i, 1..0).is_err(), "{file} {}", e.name);
+            }
+        }
+    }
+
     #[test]
     fn a_state_dict_is_read_from_every_container() {
         check(&open("plain.pt", None).expect("zip"));
@@ -230,8 +278,8 @@ mod tests {
             let file = std::fs::read(fixture(name)).expect("a fixture");
             for n in (0..file.len()).step_by(7).chain(file.len() - 24..file.len()) {
                 std::fs::write(&path, &file[..n]).expect("written");
-                let all_read =
-                    PyTorch::open(&path, None).is_ok_and(|p| (0..p.entries().len()).all(|i| p.bytes(i).is_ok()));
+                let all_read = PyTorch::open(&path, None)
+                    .is_ok_and(|p| (0..p.entries().len()).all(|i| p.bytes(i).is_ok() && p.part(i, 0..0).is_ok()));
                 assert!(!all_read, "{name} cut at {n} of {}", file.len());
             }
         }
@@ -250,7 +298,7 @@ mod tests {
                 std::fs::write(&path, &damaged).expect("written");
                 if let Ok(p) = PyTorch::open(&path, None) {
                     for i in 0..p.entries().len() {
-                        let _ = p.bytes(i);
+                        let _ = (p.bytes(i), p.part(i, 0..1));
                     }
                 }
             }
