@@ -1,9 +1,9 @@
-//! Moves work out of the run graph: constants are evaluated now, what depends on parameters goes
+//! Moves work out of the run graph: constants are evaluated now, arithmetic on parameters goes
 //! into the weight program.
 //!
-//! A value may move when its op is deterministic and its shape has no symbol. What the run graph reads of these values
-//! is judged by size: it is stored when it takes no more than what it is made of (or [`SMALL`]), so that a broadcast is
-//! never written out to a file; else its op stays and reads what stands before it. Values in between may be larger, up
+//! A value may move when its op is deterministic and its shape has no symbol. Those that the run graph reads are judged
+//! by size: one is stored when it takes no more than the values it is made of (or [`SMALL`]), so that a broadcast is
+//! never written out to a file; else its op stays and reads its operands. Values in between may be larger, up
 //! to [`LARGEST`]. A resampled table may be larger too: to resample it in every run would cost more than to store it.
 //! Arithmetic in all is bounded by [`Ctx::compile_budget`].
 //!
@@ -26,7 +26,7 @@ pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once mor
 /// The same after legalisation.
 pub(super) const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalisation", run };
 
-/// Results up to this many elements are stored even when larger than what they are made of: 1 MiB of f32.
+/// Results up to this many elements are stored even when larger than the values they are made of: 1 MiB of f32.
 const SMALL: i64 = 1 << 18;
 /// Elements of the largest value that is computed before the run, unless its operands have as many: 32 MiB of f64.
 const LARGEST: i64 = 1 << 22;
@@ -98,20 +98,20 @@ fn symbolic(op: &Op) -> bool {
     })
 }
 
-/// What becomes of the values that are known before the run.
+/// Decides about the values that are known before the run.
 struct Plan {
     when: Side<ValueId, When>,
     /// Read by something that runs, and worth storing.
     wanted: Side<ValueId, bool>,
-    /// Evaluated now: wanted constants and what they are made of.
+    /// Evaluated now: wanted constants and their operands.
     constants: Side<ValueId, bool>,
-    /// Part of the weight program: wanted values and what they are made of.
+    /// Part of the weight program: wanted values and their operands.
     weights: Side<ValueId, bool>,
 }
 
 impl Plan {
     fn new(g: &Graph, when: Side<ValueId, When>) -> Self {
-        // What would have to be stored for a value: itself, or what it is made of where that is less.
+        // Elements to store for a value: its own, or those of its operands where it is not worth storing.
         let mut stored = Side::new(g.value_count(), 0i64);
         let mut worth = Side::new(g.value_count(), true);
         for (v, value) in g.values().filter(|(_, value)| !matches!(value.def, Def::Result { .. })) {
@@ -130,7 +130,7 @@ impl Plan {
         g.outputs().iter().for_each(|o| read[o.value] = true);
         let live = g.live();
         for (_, n) in g.nodes().rev().filter(|(_, n)| n.outputs().any(|v| live[v])) {
-            // A node runs when it must, or when something that runs reads of it what is not worth storing.
+            // A node runs when it must, or when a running node reads a result that is not worth storing.
             let runs = when[n.first] == When::AtRun || n.outputs().any(|v| read[v] && !worth[v]);
             for v in n.outputs() {
                 wanted[v] = read[v] && !runs;
@@ -162,7 +162,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
         let n = g.node(id);
         let rule = if n.inputs.iter().all(|&v| when[v] == When::Now) { CONSTANT } else { MOVE };
         let reason = format!(
-            "{} takes {work:.1e} operations before the run, more than what is left of --compile-budget {:e}",
+            "{} takes {work:.1e} operations before the run; less than that is left of --compile-budget {:e}",
             n.op.mnemonic(),
             ctx.compile_budget,
         );
@@ -176,7 +176,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
         if plan.when[n.first] == When::AtRun {
             return None;
         }
-        // What is not wanted is copied; it is dead unless the fuel runs out before its reader is folded.
+        // A value that is not wanted is copied: dead, unless the fuel runs out before its reader is folded.
         let wanted = n.outputs().any(|v| plan.wanted[v]) && !matches!(n.op, Op::Const(_));
         if ctx.fuel > 0 && n.outputs().any(|v| plan.constants[v]) {
             constants.evaluate(n);
@@ -244,7 +244,7 @@ struct WeightWriter {
     b: Builder,
     /// Run parameters that the weight program computes: where, in the old weight graph's ids (kept by `resume`).
     computed: BTreeMap<String, ValueId>,
-    /// What was appended, by run value.
+    /// Values of the weight program, by run value.
     done: BTreeMap<ValueId, ValueId>,
     names: BTreeSet<String>,
     exports: Vec<(String, ValueId)>,
@@ -295,7 +295,7 @@ impl WeightWriter {
         self.done.extend(n.outputs().zip(y.into_iter().map(id)));
     }
 
-    /// What a reshape of a reshape gives back, when that is what went in: a bias lined up with an axis and then
+    /// The operand of two reshapes that undo each other: a bias lined up with an axis and then
     /// attached to the op before it is the stored parameter again.
     fn reshaped_back(&self, op: &Op, x: &[ValueId]) -> Option<ValueId> {
         let (Op::Reshape(outer), [x]) = (op, x) else { return None };

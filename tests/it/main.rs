@@ -16,3 +16,4 @@ mod properties;
 #[cfg(feature = "runtime")]
 mod spelling;
 mod support;
+mod weight_program;

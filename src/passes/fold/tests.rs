@@ -1,4 +1,4 @@
-//! What moves out of the run graph, and what stays.
+//! Values that move out of the run graph, and values that stay.
 
 use super::super::testing::{Done, batched, check, filled, graph, input, once, param, same_meaning, text};
 use super::*;
@@ -246,7 +246,7 @@ fn arithmetic_before_the_run_is_bounded() {
     assert_eq!(with(1100.0).1, [MOVE]);
     let (fired, rules, reason) = with(1000.0);
     assert_eq!((fired, rules), (1, vec![CONSTANT, MOVE]));
-    assert_eq!(reason, "matmul takes 1.0e3 operations before the run, more than what is left of --compile-budget 1e3");
+    assert_eq!(reason, "matmul takes 1.0e3 operations before the run; less than that is left of --compile-budget 1e3");
     assert_eq!(with(0.0).0, 0);
 }
 
