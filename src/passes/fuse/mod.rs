@@ -16,8 +16,11 @@ use crate::rewrite::Rule;
 pub const CONV_BIAS: Pass =
     Pass { name: "fuse-conv-bias", doc: conv_bias::RULE.doc, run: |p, ctx| fuse(p, ctx, &[conv_bias::RULE]) };
 /// Recognises LayerNormalization.
-pub const LAYER_NORM: Pass =
-    Pass { name: "fuse-layer-norm", doc: layer_norm::RULE.doc, run: |p, ctx| fuse(p, ctx, &[layer_norm::RULE]) };
+pub const LAYER_NORM: Pass = Pass {
+    name: "fuse-layer-norm",
+    doc: "(x − μ)/√(σ² + ε)·w [+ b] over the last axis becomes LayerNormalization",
+    run: |p, ctx| fuse(p, ctx, layer_norm::RULES),
+};
 /// Recognises Gelu.
 pub const GELU: Pass = Pass { name: "fuse-gelu", doc: gelu::RULE.doc, run: |p, ctx| fuse(p, ctx, &[gelu::RULE]) };
 /// Recognises HardSwish.
@@ -32,8 +35,8 @@ pub const ATTENTION: Pass = Pass {
 
 /// Every fusion rule.
 pub fn rules() -> Vec<Rule> {
-    let mut all = vec![conv_bias::RULE, layer_norm::RULE, gelu::RULE, hard_swish::RULE];
-    all.extend(attention::RULES);
+    let mut all = vec![conv_bias::RULE, gelu::RULE, hard_swish::RULE];
+    all.extend(layer_norm::RULES.iter().chain(attention::RULES));
     all
 }
 
