@@ -10,36 +10,36 @@
 //! Before `y = x @ transpose @w`, after `y = x @ @w.transpose` and `w.transpose = transpose @w`
 //! in the weight program. Every analysis is one loop over the nodes: chains may be long and values shared.
 
-use super::{Ctx, Pass, Refusal, canonicalize::is_static};
+use super::{Ctx, Pass, PassError, Refusal, rows};
 use crate::build::{BuildErrors, Builder, T};
 use crate::eval;
 use crate::ir::{Def, Init, NodeId, Side, Tensor, TensorType, ValueId};
-use crate::ops::{AttrValue, Exactness, Graph, Node, Op, Program};
-use crate::rewrite::replay;
+use crate::ops::{Graph, Node, Op, Program};
+use crate::rewrite::{When, replay};
 use std::collections::{BTreeMap, BTreeSet};
 
+rows! {
+    FOLD_CONSTANT = "fold-constant": "an op on constants becomes its value";
+    MOVE_OUT = "move-to-weight-program": "an op on parameters and constants becomes a parameter that the weight program computes";
+}
+
 /// Folds constants and parameter arithmetic.
-pub(super) const PASS: Pass =
-    Pass { name: "fold", doc: "constants are evaluated, parameter arithmetic is moved out", run };
+pub(super) const PASS: Pass = Pass {
+    name: "fold",
+    doc: "constants are evaluated, parameter arithmetic is moved out",
+    rules: ROWS,
+    required: false,
+    run,
+};
 /// The same after fusion.
-pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once more, after fusion", run };
-/// The same after legalisation.
-pub(super) const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalisation", run };
+pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once more, after fusion", ..PASS };
+/// The same after legalization.
+pub(super) const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalization", ..PASS };
 
 /// Results up to this many elements are stored even when larger than the values they are made of: 1 MiB of f32.
 const SMALL: i64 = 1 << 18;
 /// Elements of the largest value that is computed before the run, unless its operands have as many: 32 MiB of f64.
 const LARGEST: i64 = 1 << 22;
-
-const CONSTANT: &str = "fold-constant";
-const MOVE: &str = "move-to-weight-program";
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
-    Now,
-    AtWrite,
-    AtRun,
-}
 
 fn size(ty: &TensorType) -> i64 {
     ty.shape.elements().value().unwrap_or(i64::MAX)
@@ -49,7 +49,7 @@ fn size(ty: &TensorType) -> i64 {
 fn work(g: &Graph, n: &Node) -> f64 {
     let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
     let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
-    let flops = n.op.def().flops(&x, &y).value().unwrap_or(i64::MAX);
+    let flops = n.op.def().cost(&x, &y).flops.value().unwrap_or(i64::MAX);
     y.iter().fold(flops as f64, |most, ty| most.max(size(ty) as f64))
 }
 
@@ -66,11 +66,10 @@ fn classify(g: &Graph, mut budget: f64) -> (Side<ValueId, When>, Vec<(NodeId, f6
     let mut refused = Vec::new();
     for (id, n) in g.nodes().filter(|(_, n)| n.outputs().any(|v| live[v])) {
         let operands = n.inputs.iter().map(|&v| size(g.ty(v))).fold(LARGEST, i64::max);
-        let fits = n.outputs().all(|v| is_static(&g.ty(v).shape) && size(g.ty(v)) <= operands) && !symbolic(&n.op);
-        let pure = n.op.def().traits().exactness != Exactness::Random;
+        let fits = n.outputs().all(|v| size(g.ty(v)) <= operands) && n.op.is_settled();
         let at = if matches!(n.op, Op::Const(_)) {
             When::Now
-        } else if !fits || !pure || n.inputs.iter().any(|&v| when[v] == When::AtRun) {
+        } else if !fits || n.inputs.iter().any(|&v| when[v] == When::AtRun) {
             When::AtRun
         } else {
             let work = work(g, n);
@@ -79,23 +78,12 @@ fn classify(g: &Graph, mut budget: f64) -> (Side<ValueId, When>, Vec<(NodeId, f6
                 When::AtRun
             } else {
                 budget -= work;
-                let now = n.inputs.iter().all(|&v| when[v] == When::Now);
-                if now { When::Now } else { When::AtWrite }
+                n.inputs.iter().map(|&v| when[v]).max().unwrap_or(When::Now)
             }
         };
         n.outputs().for_each(|v| when[v] = at);
     }
     (when, refused)
-}
-
-/// Whether an attribute depends on a size that is known only when the graph runs, as the bounds of a slice may
-/// even where all shapes are known.
-fn symbolic(op: &Op) -> bool {
-    op.attrs().iter().any(|(_, a)| match a {
-        AttrValue::Dim(d) => d.value().is_none(),
-        AttrValue::Dims(d) => !is_static(d),
-        _ => false,
-    })
 }
 
 /// Decides about the values that are known before the run.
@@ -121,7 +109,8 @@ impl Plan {
             let made_of = n.inputs.iter().map(|&v| stored[v]).fold(0i64, i64::saturating_add);
             for v in n.outputs() {
                 let size = size(g.ty(v));
-                worth[v] = size <= made_of.max(SMALL) || store_grown(&n.op) || matches!(n.op, Op::Const(_));
+                worth[v] =
+                    size <= made_of.max(SMALL) || n.op.def().traits().store_grown || matches!(n.op, Op::Const(_));
                 stored[v] = if worth[v] { size } else { made_of };
             }
         }
@@ -149,24 +138,19 @@ impl Plan {
     }
 }
 
-/// Whether the results of an op are stored even where they are larger than its operands.
-fn store_grown(op: &Op) -> bool {
-    matches!(op, Op::Resize(_))
-}
-
-fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
+fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
     let g = &p.graph;
     let spent: f64 = p.weights.nodes().map(|(_, n)| work(&p.weights, n)).sum();
     let (when, refused) = classify(g, ctx.compile_budget - spent);
     for (id, work) in refused {
         let n = g.node(id);
-        let rule = if n.inputs.iter().all(|&v| when[v] == When::Now) { CONSTANT } else { MOVE };
+        let rule = if n.inputs.iter().all(|&v| when[v] == When::Now) { &FOLD_CONSTANT } else { &MOVE_OUT };
         let reason = format!(
             "{} takes {work:.1e} operations before the run; less than that is left of --compile-budget {:e}",
             n.op.mnemonic(),
             ctx.compile_budget,
         );
-        ctx.refusals.push(Refusal { rule, scope: g.scope_path(n.origin.scope).to_owned(), reason });
+        ctx.refusals.push(Refusal { rule: rule.name, scope: g.scope_path(n.origin.scope).to_owned(), reason });
     }
     let plan = Plan::new(g, when);
     let mut out = WeightWriter::new(p);
@@ -190,11 +174,11 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
         if plan.when[n.first] == When::Now {
             // An index out of range stays where it is: the runtime says so when it gets there.
             let y: Vec<Tensor> = n.outputs().map(|v| constants.value(v)).collect::<Option<_>>()?;
-            let folded = ctx.spend(CONSTANT);
+            let folded = ctx.spend(&FOLD_CONSTANT);
             ctx.compile_budget -= if folded { work(g, n) } else { 0.0 };
             return folded.then(|| y.into_iter().map(|t| r.b.constant(t)).collect());
         }
-        ctx.spend(MOVE).then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
+        ctx.spend(&MOVE_OUT).then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
     });
     let graph = b.finish()?;
     let weights = out.finish(&graph)?;
@@ -347,14 +331,6 @@ impl WeightWriter {
 
 fn id(t: T<'_>) -> ValueId {
     t.id().expect("what typed in the run graph types in the weight program")
-}
-
-/// Which values can only be known when the graph runs.
-pub(super) fn at_run(g: &Graph) -> Side<ValueId, bool> {
-    let (when, _) = classify(g, f64::INFINITY);
-    let mut out = Side::new(g.value_count(), false);
-    g.values().for_each(|(v, _)| out[v] = when[v] == When::AtRun);
-    out
 }
 
 #[cfg(test)]

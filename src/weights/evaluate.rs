@@ -289,7 +289,7 @@ impl<'a> Evaluation<'a> {
     fn rounds(&self, n: &Node) -> bool {
         let x: Vec<&TensorType> = n.inputs.iter().map(|&v| self.w.ty(v)).collect();
         let y: Vec<&TensorType> = n.outputs().map(|v| self.w.ty(v)).collect();
-        !n.op.def().flops(&x, &y).is(0)
+        !n.op.def().cost(&x, &y).flops.is(0)
     }
 
     /// Evaluates one op; in f64 where it rounds, or an operand is wider than its type says.

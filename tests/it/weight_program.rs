@@ -6,7 +6,8 @@ use vit_onnx::build::Builder;
 use vit_onnx::files::Sink;
 use vit_onnx::ir::{DType, Init, Stage, Tensor, TensorType};
 use vit_onnx::ops::Program;
-use vit_onnx::passes::{self, INFERENCE};
+use vit_onnx::passes;
+use vit_onnx::target::Target;
 use vit_onnx::weights::{Checkpoint, ImportOptions, Supply, Writer, open};
 
 /// Counts bytes and forgets them.
@@ -35,8 +36,8 @@ fn elementwise_chains_take_the_memory_of_a_few_blocks() {
     b.output("y", x.matmul(w.t() * s.exp()));
     let declared = b.finish().expect("well typed");
     let program = Program::new(declared.clone());
-    let (program, _) =
-        passes::run(&program, INFERENCE, &passes::Options::default(), &mut |_, _| ()).expect("valid passes");
+    let run = passes::compile(&program, Target::PORTABLE, None, &passes::Options::default(), &mut |_, _| ());
+    let program = run.expect("valid passes").program;
     let computed: Vec<&str> = program.weights.outputs().iter().map(|o| o.name.as_str()).collect();
     assert_eq!(computed, ["w.mul"]);
 
