@@ -14,6 +14,7 @@
 mod attributes;
 pub mod check;
 mod program;
+mod site;
 mod spell;
 mod vocab;
 
@@ -36,6 +37,7 @@ mod unary;
 pub use attributes::{Attr, AttrValue, Attrs};
 pub(crate) use attributes::{kinds, op};
 pub use program::Program;
+pub use site::{OnnxOp, Operand, Site, Unread};
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
 pub use vocab::Vocab;
 
@@ -185,6 +187,14 @@ pub trait OpDef: Debug {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g>;
     /// The ONNX spelling.
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable>;
+    /// The ONNX ops that are read as this one or as formulas around it; no two ops name the same.
+    fn onnx_ops() -> Vec<OnnxOp>
+    where
+        Self: Sized;
+    /// The reading of a node of one of [`onnx_ops`](Self::onnx_ops), in every opset from 7 on: one value for each result.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread>
+    where
+        Self: Sized;
     /// Facts that passes ask for.
     fn traits(&self) -> Traits;
     /// Instances for the conformance suite.
@@ -238,6 +248,20 @@ macro_rules! ops {
                 })*
                 Err(format!("there is no op `{name}`"))
             }
+            /// The values that a node of an ONNX model means.
+            pub fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+                let named = |o: &&OnnxOp| (o.0, o.1) == (s.domain, s.op_type);
+                $(if let Some(&(_, _, since)) = <$path as OpDef>::onnx_ops().iter().find(named) {
+                    return s.read(since, <$path as OpDef>::read);
+                })*
+                s.unknown()
+            }
+            /// Every ONNX op that can be read.
+            pub fn onnx_ops() -> Vec<OnnxOp> {
+                let mut all = Vec::new();
+                $(all.extend(<$path as OpDef>::onnx_ops());)*
+                all
+            }
             /// Sample instances of every op.
             pub fn samples() -> Vec<Sample> {
                 let mut all = Vec::new();
@@ -283,9 +307,9 @@ ops! {
 }
 
 pub use binary::BinaryKind;
+pub(crate) use layout::ranges;
 pub use logic::CompareKind;
 pub use reduce::ReduceKind;
-pub(crate) use resize::CUBIC_A;
 pub use unary::UnaryKind;
 
 impl Operator for Op {

@@ -9,7 +9,6 @@ mod plan;
 mod replay;
 mod rule;
 
-pub(crate) use pattern::number;
 pub use pattern::{Match, Miss, Pat, Vars};
 pub use plan::Plan;
 pub use replay::{Replay, finish, replay};

@@ -1,7 +1,7 @@
 //! The piecewise quadratic activation of `MobileNetV3` and LeViT.
 
 use super::super::check::operands;
-use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::super::{EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op};
 use super::{evaluate, infer};
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
@@ -31,6 +31,12 @@ impl OpDef for HardSwish {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.since("HardSwish", 14)?;
         s.node("HardSwish").done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "HardSwish", 14)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        s.apply(Self {}, &[s.x(0)?])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

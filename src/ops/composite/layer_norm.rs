@@ -1,7 +1,7 @@
 //! Layer normalisation over the last axis.
 
 use super::super::check::{equal, operands, rank, rank_at_least};
-use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::super::{EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op};
 use super::{evaluate, infer};
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Real, Tensor, TensorType, TypeError};
@@ -39,6 +39,35 @@ impl OpDef for LayerNormalization {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.since("LayerNormalization", 17)?;
         s.node("LayerNormalization").int("axis", -1).float("epsilon", self.epsilon.0).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "LayerNormalization", 17)]
+    }
+    /// Several axes are normalized as one.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let (x, w) = (s.x(0)?, s.x(1)?);
+        let from = s.axis(-1, x)?;
+        let op = Self { epsilon: s.float("epsilon", 1e-5)?.into() };
+        if s.int("stash_type", 1)? != 1 {
+            return s.refuse("stash_type must be 1");
+        }
+        let bias = if s.has(2) { s.x(2)? } else { w.zeros_like() };
+        if from + 1 == x.rank() {
+            return s.apply(op, &[x, w, bias]);
+        }
+        let dims = x.dims();
+        if w.dims() != dims[from..] || bias.dims() != dims[from..] {
+            return s.refuse(format!(
+                "weight and bias must be of the shape of the axes that are normalized, found {} for {}",
+                w.ty(),
+                x.ty()
+            ));
+        }
+        let flat = |t: T<'g>, kept: usize| {
+            let dims = t.dims();
+            t.reshape(dims[..kept].iter().cloned().chain([dims[kept..].iter().product()]).collect::<Vec<_>>())
+        };
+        Ok(vec![s.builder.apply(op, &[flat(x, from), flat(w, 0), flat(bias, 0)]).reshape(dims)])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING
