@@ -36,7 +36,7 @@ pub enum Operand<'g> {
     },
 }
 
-impl<'g> Operand<'g> {
+impl Operand<'_> {
     /// The value of a constant of the graph.
     pub fn constant(&self) -> Option<Tensor> {
         let Self::Value(t) = *self else { return None };

@@ -19,13 +19,12 @@ fn op(op_type: &str) -> Case {
     Case { node: Node::new(op_type, "it").outputs(["y0"]), inputs: Vec::new(), constants: Vec::new() }
 }
 
+/// Both call their types by the same short names.
 fn elem(d: DType) -> ElemType {
-    match d {
-        DType::F64 => ElemType::Double,
-        DType::I64 => ElemType::Int64,
-        DType::Bool => ElemType::Bool,
-        _ => ElemType::Float,
-    }
+    (1..40)
+        .map(ElemType::from_number)
+        .find(|e| e.to_string() == d.name())
+        .expect("every dtype is an element type of ONNX")
 }
 
 fn initializer(name: &str, t: &Tensor) -> Initializer {

@@ -6,7 +6,7 @@
 
 mod shape;
 
-use crate::build::{BuildErrors, Builder};
+use crate::build::{BuildErrors, Builder, Diagnostic};
 use crate::ir::{DType, Dim, Init, Stage, Symbol, Tensor, TensorType};
 use crate::onnx::{self, Attribute, DimValue, ElemType, Initializer, Model, OPSETS, TensorData};
 use crate::ops::{Graph, OnnxAttr, Op, Operand, Site};
@@ -133,18 +133,10 @@ pub fn raise(model: &Model) -> Result<Raised, RaiseError> {
     }
     match (b.finish(), failed) {
         (Ok(graph), _) => Ok(Raised { graph, params }),
-        (Err(e), Some(n)) => Err(in_node(
-            model,
-            n,
-            e.0.first().map_or_else(String::new, |d| {
-                let of = if d.operands.is_empty() {
-                    String::new()
-                } else {
-                    format!(" (operands {})", d.operands.join(", "))
-                };
-                format!("{}{of}", d.message)
-            }),
-        )),
+        (Err(e), Some(n)) => {
+            let reason = |d: &Diagnostic| format!("{} (operands {})", d.message, d.operands.join(", "));
+            Err(in_node(model, n, e.0.first().map_or_else(String::new, reason)))
+        }
         (Err(e), None) => Err(e.into()),
     }
 }

@@ -78,7 +78,9 @@ fn unsqueezed(s: &Site<'_, '_>, x: T<'_>) -> Result<Vec<Dim>, Unread> {
         return s.refuse("an axis is given twice");
     }
     let mut to = x.dims();
-    new.into_iter().for_each(|a| to.insert(a, Dim::known(1)));
+    for a in new {
+        to.insert(a, Dim::known(1));
+    }
     Ok(to)
 }
 
