@@ -3,6 +3,7 @@
 
 use crate::support::engines::ort;
 use std::path::Path;
+use vit_onnx::ir::verify::verify;
 use vit_onnx::ir::{DType, Tensor};
 use vit_onnx::lower;
 use vit_onnx::onnx::{self, Attribute, ElemType, External, Initializer, Model, Node, ValueInfo, WriteOptions};
@@ -415,6 +416,70 @@ fn what_cannot_be_said_is_refused_with_the_reason() {
             words.iter().copied().chain(name.iter().map(String::as_str).filter(|_| known)).find(|w| !e.contains(w));
         assert_eq!(missing, None, "{} of opset {opset}: {e}", case.node.op_type);
     }
+}
+
+/// Every form with attributes, constants, shapes, operands and results that it was not made for, in old and new opsets: a
+/// graph that verifies, or an error.
+#[test]
+fn malformed_nodes_are_refused_or_valid() {
+    const EXTREMES: [i64; 7] = [i64::MIN, -7, -1, 0, 9, 1 << 40, i64::MAX];
+    let (mut taken, mut refused) = (0u64, 0u64);
+    let mut hold = |case: &Case| {
+        // The versions at which forms change.
+        for opset in [7, 9, 10, 11, 12, 13, 18, 23] {
+            match lower::raise(&case.model(opset, &[ElemType::Float; 8])) {
+                Ok(raised) => {
+                    verify(&raised.graph).unwrap_or_else(|e| panic!("{:?}, opset {opset}: {e}", case.node));
+                    taken += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    };
+    for (_, case) in forms() {
+        let with = |change: &dyn Fn(&mut Case)| {
+            let mut c =
+                Case { node: case.node.clone(), inputs: case.inputs.clone(), constants: case.constants.clone() };
+            change(&mut c);
+            c
+        };
+        for i in 0..case.node.attributes.len() {
+            for n in EXTREMES {
+                let fill = |v: &mut Attribute| match v {
+                    Attribute::Ints(v) => v.fill(n),
+                    Attribute::Float(f) => *f = n as f32,
+                    v => *v = Attribute::Int(n),
+                };
+                hold(&with(&|c| fill(&mut c.node.attributes[i].1)));
+            }
+            hold(&with(&|c| c.node.attributes[i].1 = Attribute::Ints(Vec::new())));
+            hold(&with(&|c| c.node.attributes[i].1 = "no".into()));
+            hold(&with(&|c| drop(c.node.attributes.remove(i))));
+        }
+        for (i, old) in case.constants.iter().enumerate() {
+            let len = old.element_count().expect("a size") as usize;
+            for n in EXTREMES {
+                hold(&with(&|c| c.constants[i] = initializer(&old.name, &ints(&[len], &vec![n; len]))));
+            }
+            hold(&with(&|c| c.constants[i] = initializer(&old.name, &ints(&[], &[1]))));
+            hold(&with(&|c| c.constants[i] = initializer(&old.name, &f(&[2, 2]))));
+        }
+        for i in 0..case.inputs.len() {
+            for shape in [&[][..], &[0], &[1], &[3, 0, 2], &[1, 2, 1, 2, 1, 2]] {
+                hold(&with(&|c| c.inputs[i] = f(shape)));
+                hold(&with(&|c| c.inputs[i] = f(shape).cast(DType::I64)));
+                hold(&with(&|c| c.inputs[i] = f(shape).cast(DType::Bool)));
+            }
+        }
+        for i in 0..case.node.inputs.len() {
+            hold(&with(&|c| c.node.inputs[i].clear()));
+            hold(&with(&|c| c.node.inputs.truncate(i)));
+        }
+        hold(&with(&|c| c.node.outputs.push("more".to_owned())));
+        hold(&with(&|c| c.node.outputs.clear()));
+    }
+    eprintln!("{taken} nodes were taken, {refused} refused");
+    assert!(taken > 1000 && refused > 1000, "{taken} nodes were taken, {refused} refused");
 }
 
 /// The shape of a batch of unknown size, computed as exporters do, in old and new opsets.

@@ -42,7 +42,7 @@ impl OpDef for Gelu {
     }
     /// The approximation by tanh is a formula in primitives.
     fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
-        let x = if s.domain == MICROSOFT && s.has(1) { s.x(0)? + s.x(1)? } else { s.x(0)? };
+        let x = if s.op_type != "Gelu" && s.has(1) { s.x(0)? + s.x(1)? } else { s.x(0)? };
         let tanh = match s.domain {
             MICROSOFT => s.op_type == "FastGelu",
             _ => match s.str("approximate", "none")?.as_str() {
