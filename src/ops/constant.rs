@@ -2,7 +2,7 @@
 
 use super::check::operands;
 use super::{
-    EvalError, Expand, Grad, OnnxAttr, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op,
+    Cost, EvalError, Expand, Grad, OnnxAttr, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op,
 };
 use crate::build::T;
 use crate::ir::{Bindings, DType, Literal, Shape, Tensor, TensorType, TypeError};
@@ -88,6 +88,10 @@ impl OpDef for Const {
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
+    }
+    /// A constant is in memory before the run.
+    fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
+        Cost::FREE
     }
     fn samples() -> Vec<Sample> {
         [

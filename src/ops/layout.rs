@@ -5,7 +5,7 @@ mod read;
 pub(crate) use read::ranges;
 
 use super::check::{axis, equal, fail, operands, same_dtype};
-use super::{Arg, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{Arg, Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
 use crate::with_array;
@@ -58,6 +58,10 @@ impl OpDef for Reshape {
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
+    }
+    /// The elements stay in their order, so none is moved.
+    fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
+        Cost::FREE
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
@@ -125,6 +129,9 @@ impl OpDef for Transpose {
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { perm: vec![1, 0] }, [&[2, 3]]),
@@ -174,6 +181,9 @@ impl OpDef for Expand {
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
@@ -273,6 +283,9 @@ impl OpDef for Slice {
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::picks(x, y)
+    }
     fn samples() -> Vec<Sample> {
         let s = |axis, start: i64, end: i64, step| Self { axis, start: start.into(), end: end.into(), step };
         vec![
@@ -346,6 +359,9 @@ impl OpDef for Pad {
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -422,6 +438,9 @@ impl OpDef for Concat {
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![

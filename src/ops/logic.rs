@@ -3,8 +3,8 @@
 use super::binary::zip;
 use super::check::{broadcast, dtype, fail, operands, same_dtype};
 use super::{
-    AttrValue, Attrs, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
-    kinds, op,
+    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
+    Vjp, kinds, op,
 };
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
@@ -93,6 +93,9 @@ impl OpDef for Compare {
     fn traits(&self) -> Traits {
         Traits { commutative: self.kind == CompareKind::Equal, ..Traits::EXACT }
     }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(1, x, y)
+    }
     fn samples() -> Vec<Sample> {
         let one = |&kind: &CompareKind| {
             let given = |v: &[i64]| Tensor::new(&[v.len()], v.to_vec());
@@ -151,6 +154,9 @@ impl OpDef for Where {
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
     }
     fn samples() -> Vec<Sample> {
         let c = Tensor::new(&[2, 3], vec![true, false, false, true, true, false]);
@@ -213,6 +219,9 @@ impl OpDef for Cast {
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -2,8 +2,8 @@
 
 use super::check::{axis, fail, float, operands};
 use super::{
-    AttrValue, Attrs, EvalError, Exactness, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
-    Unspellable, Vjp, kinds,
+    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
+    Vjp, kinds,
 };
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
@@ -174,11 +174,10 @@ impl OpDef for Reduce {
         }])
     }
     fn traits(&self) -> Traits {
-        let exactness = if self.kind == ReduceKind::Max { Exactness::Exact } else { Exactness::Rounding };
-        Traits { commutative: false, exactness }
+        if self.kind == ReduceKind::Max { Traits::EXACT } else { Traits::ROUNDING }
     }
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements()
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::new(x[0].shape.elements(), x, y)
     }
     fn samples() -> Vec<Sample> {
         let s = |kind, axes: &[usize], keepdims| Self { kind, axes: axes.to_vec(), keepdims };

@@ -1,7 +1,7 @@
 //! Softmax.
 
 use super::check::{axis, fail, float, operands};
-use super::{EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use ndarray::Axis;
@@ -74,8 +74,8 @@ impl OpDef for Softmax {
         Traits::ROUNDING
     }
     /// Subtract, exponentiate, add, divide, and the maximum.
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements() * 5
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(5, x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![Sample::new(Self { axis: 2 }, [&[2, 3, 4]]), Sample::new(Self { axis: 0 }, [&[3, 2]])]

@@ -1,7 +1,7 @@
 //! Ops that mean something in training only.
 
 use super::check::{float, operands};
-use super::{EvalError, Exactness, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
 use crate::build::T;
 use crate::ir::{Bindings, Real, Stage, Tensor, TensorType, TypeError};
 
@@ -47,7 +47,10 @@ impl OpDef for Dropout {
         Ok(vec![s.x(0)?])
     }
     fn traits(&self) -> Traits {
-        Traits { commutative: false, exactness: Exactness::Random }
+        Traits { pure: false, ..Traits::EXACT }
+    }
+    fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
+        Cost::FREE
     }
     fn until(&self) -> Stage {
         Stage::Built
@@ -85,6 +88,9 @@ impl OpDef for StopGradient {
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
+    }
+    fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
+        Cost::FREE
     }
     fn samples() -> Vec<Sample> {
         vec![Sample::new(Self {}, [&[2, 3]])]

@@ -2,11 +2,11 @@
 
 use super::check::{float, operands};
 use super::{
-    AttrValue, Attrs, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
-    kinds,
+    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
+    Vjp, kinds,
 };
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, Tensor, TensorType, TypeError};
 use std::f64::consts::FRAC_2_SQRT_PI;
 
 kinds! {
@@ -161,8 +161,8 @@ impl OpDef for Unary {
             _ => Traits::ROUNDING,
         }
     }
-    fn flops(&self, _: &[&TensorType], y: &[&TensorType]) -> Dim {
-        y[0].shape.elements()
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(1, x, y)
     }
     fn samples() -> Vec<Sample> {
         UnaryKind::ALL

@@ -1,12 +1,12 @@
 //! The Gaussian error linear unit.
 
-use super::super::check::operands;
+use super::super::check::{float, operands};
 use super::super::{
-    EvalError, Grad, MICROSOFT, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op,
+    Cost, EvalError, Grad, MICROSOFT, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op,
 };
-use super::{evaluate, infer};
+use super::evaluate;
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, Tensor, TensorType, TypeError};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
 /// `x · Φ(x)`, exactly: `x · (erf(x/√2) + 1) / 2` (Hendrycks and Gimpel, 1606.08415).
@@ -21,8 +21,9 @@ op! {
 
 impl OpDef for Gelu {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        operands::<1>(x)?;
-        infer(self, x)
+        let [x] = operands(x)?;
+        float(x)?;
+        Ok(vec![x.clone()])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         evaluate(self, x)
@@ -59,8 +60,8 @@ impl OpDef for Gelu {
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements() * 5
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(5, x, y)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };
