@@ -1,5 +1,7 @@
 //! The command line as users meet it: exit codes, what is said and where, and what is left behind.
 
+mod bench;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -109,6 +109,11 @@ fn base(engine: &OrtEngine, options: &SessionOptions) -> Result<SessionBuilder, 
             Some(n) => builder.with_intra_threads(n)?,
             None => builder,
         };
+        let builder = if options.shares_processors {
+            builder.with_config_entry("session.force_spinning_stop", "1")?
+        } else {
+            builder
+        };
         Ok(match &options.profile {
             Some(path) => builder.with_profiling(path)?,
             None => builder,
