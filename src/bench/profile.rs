@@ -186,7 +186,7 @@ mod tests {
         let ops = p.by_op();
         assert_eq!(plain(&ops)[..2], [("MatMul", 350, 3.0), ("BiasGelu", 150, 1.0)]);
         assert!((ops.iter().map(|r| r.share).sum::<f64>() - 1.0).abs() < 1e-9);
-        assert_eq!(plain(&p.by_block(true))[1], ("transformer.layers.0.0.fn.to_qkv", 200, 1.0));
+        assert_eq!(plain(&p.by_block(true))[0], ("transformer.layers.0.0.fn.to_qkv", 200, 1.0));
         assert_eq!(Profile::read(TRACE, 0).expect("a trace").by_op()[0].calls, 3.0);
     }
 

@@ -89,7 +89,7 @@ fn wrong_usage_is_said_with_what_would_do() {
     let refuses = |args: &[&str], code, parts: &[&str]| p.refuses(&bench(args), code, parts);
     refuses(&[], 2, &["MODEL.onnx"]);
     refuses(&["small.onnx", "--fail-over", "1.05"], 2, &["second one"]);
-    refuses(&["small.onnx", "small.onnx", "--fail-over", "-1"], 2, &["1.05"]);
+    refuses(&["small.onnx", "small.onnx", "--fail-over", "0"], 2, &["1.05"]);
     refuses(&["small.onnx", "--shape", "1x3"], 2, &["pixel_values=1x3x224x224"]);
     refuses(&["small.onnx", "--shape", "image=1x3x16x16"], 2, &["no model has an input `image`", "`pixel_values`"]);
     refuses(&["small.onnx", "--shape", "pixel_values=1x3x32x32"], 2, &["small.onnx", "1x3x32x32", "1x3x16x16 fits"]);
