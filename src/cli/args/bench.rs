@@ -60,7 +60,7 @@ pub(in crate::cli) struct Bench {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Length")]
 pub(in crate::cli) struct Length {
-    /// Seconds for each model and provider; slow models take 8 rounds however long.
+    /// Seconds for each model and provider; slow models take at least 8 rounds, however long.
     #[arg(long, default_value_t = 3.0, value_name = "S", value_parser = seconds)]
     pub(in crate::cli) seconds: f64,
     /// This many rounds instead. A round calls every model once, or for 2 ms where a call takes less.

@@ -71,6 +71,7 @@ fn other_figures(run: &Run) -> Table {
         }
         row.extend((several && i > 0).then(|| match m.agreement.difference {
             None => "not comparable".to_owned(),
+            Some(0.0) => "0".to_owned(),
             Some(d) => format!("{d:.1e}"),
         }));
         row
