@@ -173,9 +173,10 @@ impl Setting<'_> {
         let options = SessionOptions {
             threads: self.threads,
             providers: vec![s.provider],
-            profile: profile.map(Path::to_owned),
             shares_processors: true,
+            ..SessionOptions::default()
         };
+        let options = SessionOptions { profile: profile.map(Path::to_owned), ..options };
         self.engine.load(s.model, &options).map_err(Failure::from)
     }
 
