@@ -104,9 +104,10 @@ Examples:
   vit-onnx bench yesterday.onnx today.onnx --threads 1 --fail-over 1.05 --fail-clock processor
 Models are called in turn, in an order that changes from round to round, and compared round by
 round. `ratio` is the median of a model's time by the baseline's in the same round, with its
-quartiles; it is green below and red above 1 where these leave 0.98 to 1.02 on one side. `cpu` is the
-processor time of all threads. A note says where the machine was busy: measure again, or go by the
-processor time with --threads 1. A file measured against itself shows how far to trust the figures.";
+quartiles; it is green below and red above 1 where these leave 0.98 to 1.02 on one side. `cpu`
+is the processor time of all threads. A note says where the machine was busy: measure again, or go
+by the processor time with --threads 1. A file measured against itself shows how far to trust the
+figures.";
 
 fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let wrong = || "expected a name and sizes, such as pixel_values=1x3x224x224".to_owned();
