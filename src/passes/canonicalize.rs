@@ -9,7 +9,7 @@
 
 use super::{Ctx, Pass, PassError, SWEEPS, rows};
 use crate::build::{Builder, T};
-use crate::ir::{DType, Dim, Tensor};
+use crate::ir::{DType, Tensor};
 use crate::ops::{Binary, BinaryKind, Op, Program};
 use crate::rewrite::{finish, replay};
 

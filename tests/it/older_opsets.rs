@@ -275,7 +275,7 @@ fn forms() -> Vec<(Vec<i64>, Case)> {
 }
 
 fn write(model: &Model, path: &Path) {
-    let supply = |i: &Initializer, _: &mut dyn std::io::Write| Err(format!("{} is deferred", i.name));
+    let supply = |i: &Initializer, _: &mut dyn vit_onnx::files::Sink| Err(format!("{} is deferred", i.name));
     onnx::write(model, path, &WriteOptions { external: External::Never }, supply).expect("a file");
 }
 
