@@ -9,7 +9,7 @@ use std::path::Path;
 pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Session>), Failure> {
     files::model(model)?;
     let engine = choose(a)?;
-    let options = SessionOptions { threads: a.threads, providers: a.provider.clone() };
+    let options = SessionOptions { threads: a.threads, providers: a.provider.clone(), profile: None };
     let session = engine.load(model, &options).map_err(Failure::from)?;
     Ok((engine.name(), session))
 }
