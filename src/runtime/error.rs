@@ -1,6 +1,6 @@
 //! What can go wrong with an engine, sorted by what the user can do about it.
 
-use super::Provider;
+use super::{BindProblem, Provider};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -45,8 +45,11 @@ pub enum EngineError {
         reason: String,
     },
     /// The input tensors do not fit the model; every problem is named.
-    #[error("{}", describe(.0))]
+    #[error("{}", describe("the inputs do not fit the model", .0))]
     Inputs(Vec<InputProblem>),
+    /// Carried pairs or their start values do not fit the model; every problem is named.
+    #[error("{}", describe("the carried values do not fit the model", .0))]
+    Bind(Vec<BindProblem>),
     /// The engine failed while computing.
     #[error("{engine} failed while running the model: {reason}")]
     Run {
@@ -62,7 +65,7 @@ impl EngineError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Unavailable { .. } | Self::Provider { .. } => ErrorKind::Unavailable,
-            Self::Model { .. } | Self::Inputs(_) => ErrorKind::BadFile,
+            Self::Model { .. } | Self::Inputs(_) | Self::Bind(_) => ErrorKind::BadFile,
             Self::Run { .. } => ErrorKind::Failed,
         }
     }
@@ -103,10 +106,24 @@ pub enum InputProblem {
         /// Type and shape of the tensor given.
         found: String,
     },
+    /// It was given to a bound session that carries it.
+    #[error("input `{name}` is carried from step to step: change it with `set`")]
+    Carried {
+        /// Name of the input.
+        name: String,
+    },
+    /// It is not among the inputs that a bound session carries.
+    #[error("`{name}` is not carried: carried are {known}")]
+    NotCarried {
+        /// Name of the input.
+        name: String,
+        /// The carried names.
+        known: String,
+    },
 }
 
-fn describe(problems: &[InputProblem]) -> String {
-    let mut out = String::from("the inputs do not fit the model");
+fn describe<P: std::fmt::Display>(what: &str, problems: &[P]) -> String {
+    let mut out = what.to_owned();
     for p in problems {
         let _ = write!(out, "\n  {p}");
     }

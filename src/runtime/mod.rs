@@ -6,6 +6,7 @@
 //!
 //! Knows neither variants nor passes: a model is a path, an input is a named [`Tensor`].
 
+mod bound;
 mod error;
 mod interpreter;
 #[cfg(feature = "runtime")]
@@ -13,6 +14,7 @@ pub mod ort;
 mod port;
 mod provider;
 
+pub use bound::{BindProblem, Bound};
 pub use error::{EngineError, ErrorKind, InputProblem};
 pub use interpreter::Interpreter;
 pub use port::{Port, PortDim, check_inputs};
@@ -62,6 +64,15 @@ pub trait Session: Send {
     /// [`EngineError::Inputs`] naming every missing, unknown, repeated or wrongly shaped input;
     /// [`EngineError::Run`] when the engine fails while computing.
     fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, EngineError>;
+
+    /// Keeps inputs in the engine: at each step of the [`Bound`] session, the output of a pair `(input, output)` becomes
+    /// the input of the next step, without a copy through the caller. `start` holds the first value of each carried
+    /// input, in any order.
+    ///
+    /// # Errors
+    /// [`EngineError::Bind`] naming every unknown or repeated name, every pair of different type or shape, and every
+    /// start value that is missing or does not fit; [`EngineError::Run`] when the engine cannot hold the values.
+    fn bind(self: Box<Self>, carried: &[(&str, &str)], start: &[(String, Tensor)]) -> Result<Bound, EngineError>;
 
     /// Ends the profile that [`SessionOptions::profile`] asked for and returns the file it was written to, which is
     /// complete only now. Returns `None` when no profile was asked for or it has ended.

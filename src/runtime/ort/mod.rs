@@ -4,6 +4,7 @@
 //! missing, wrong or damaged library is an error message that lists what was tried; `ort` itself would
 //! panic. One process can hold one ONNX Runtime: the first library entered stays.
 
+mod bound;
 mod candidates;
 mod carry;
 mod discover;
