@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// What an [`EngineError`] asks of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The engine or a provider is not on this machine: install it or ask for another.
+    /// The engine or a provider is not on this machine, or it cannot run the model: install it or ask for another.
     Unavailable,
     /// The model file or a tensor is not what was expected: give another.
     BadFile,
@@ -34,6 +34,16 @@ pub enum EngineError {
         /// The engine that does not have it.
         engine: String,
         /// Why.
+        reason: String,
+    },
+    /// The CPU would run nodes that no provider asked for can run.
+    #[error(
+        "{engine}: {reason}\nlet the CPU run them with --allow-cpu-nodes, or run the whole model there with --provider cpu"
+    )]
+    CpuNodes {
+        /// Which engine.
+        engine: String,
+        /// How many nodes of which op types.
         reason: String,
     },
     /// The model file cannot be read or is not a model the engine can run.
@@ -64,7 +74,7 @@ impl EngineError {
     /// What the error asks of the user.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unavailable { .. } | Self::Provider { .. } => ErrorKind::Unavailable,
+            Self::Unavailable { .. } | Self::Provider { .. } | Self::CpuNodes { .. } => ErrorKind::Unavailable,
             Self::Model { .. } | Self::Inputs(_) | Self::Bind(_) => ErrorKind::BadFile,
             Self::Run { .. } => ErrorKind::Failed,
         }

@@ -4,7 +4,7 @@
 //! second opinion in tests.
 
 use super::bound::{Keep, Plan};
-use super::{Bound, Engine, EngineError, Port, PortDim, Session, SessionOptions, check_inputs};
+use super::{Bound, Engine, EngineError, Placement, Port, PortDim, Session, SessionOptions, check_inputs};
 use crate::eval;
 use crate::ir::Tensor;
 use crate::lower;
@@ -60,6 +60,9 @@ impl Session for Loaded {
     }
     fn outputs(&self) -> &[Port] {
         &self.outputs
+    }
+    fn placement(&self) -> Option<&Placement> {
+        None
     }
     fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, EngineError> {
         check_inputs(&self.inputs, inputs)?;

@@ -11,12 +11,14 @@ mod error;
 mod interpreter;
 #[cfg(feature = "runtime")]
 pub mod ort;
+mod placement;
 mod port;
 mod provider;
 
 pub use bound::{BindProblem, Bound};
 pub use error::{EngineError, ErrorKind, InputProblem};
 pub use interpreter::Interpreter;
+pub use placement::{Placed, Placement};
 pub use port::{Port, PortDim, check_inputs};
 pub use provider::{Provider, UnknownProvider};
 
@@ -28,9 +30,11 @@ use std::path::{Path, PathBuf};
 pub struct SessionOptions {
     /// Threads used inside one operator; `None` leaves the choice to the engine.
     pub threads: Option<usize>,
-    /// Providers in order of preference; empty means the CPU. Operators a provider cannot run are
-    /// run by the next one, the CPU being the implied last.
+    /// Providers in order of preference; empty means the CPU. Nodes that a provider cannot run are run by the next one.
     pub providers: Vec<Provider>,
+    /// Let the CPU run nodes that none of `providers` can run. They are refused otherwise, unless `providers` names the
+    /// CPU too.
+    pub allow_cpu_nodes: bool,
     /// Record every node that runs, with its time, in a JSON file whose path starts with this one; see
     /// [`Session::end_profile`].
     pub profile: Option<PathBuf>,
@@ -44,7 +48,7 @@ pub trait Engine: Send + Sync {
     /// Reads a model file and prepares it to run.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when a provider of `options` cannot be had,
+    /// [`ErrorKind::Unavailable`] when a provider of `options` cannot be had or cannot run every node,
     /// [`ErrorKind::BadFile`] when the file is not a model this engine can run.
     fn load(&self, model: &Path, options: &SessionOptions) -> Result<Box<dyn Session>, EngineError>;
 }
@@ -56,6 +60,9 @@ pub trait Session: Send {
 
     /// What the model gives, in the order of the file.
     fn outputs(&self) -> &[Port];
+
+    /// Where the nodes are placed; `None` when [`SessionOptions::providers`] named no provider or the engine has none.
+    fn placement(&self) -> Option<&Placement>;
 
     /// Runs the model once. `inputs` may come in any order; outputs come in the order of
     /// [`Session::outputs`].

@@ -44,7 +44,7 @@ impl Kept {
             };
             let mut sides = [side()?, side()?];
             for (value, t) in sides[0].values.iter_mut().zip(start) {
-                owned(t)?.copy_into(value)?;
+                write(value, t)?;
             }
             let [a, b] = &mut sides;
             for (i, c) in plan.carried.iter().enumerate() {
@@ -78,9 +78,9 @@ impl Keep for Kept {
             plan.results.iter().try_for_each(|r| binding.bind_output_to_device(&r.name, &MemoryInfo::default()))
         };
         bind().map_err(|e| self.session.failed(&e))?;
-        let engine = &self.session.engine;
+        let OrtSession { native, quiet, engine, .. } = &mut self.session;
         let failed = |e: ::ort::Error| EngineError::Run { engine: engine.clone(), reason: said(&e) };
-        let mut outputs = self.session.native.run_binding(binding).map_err(failed)?;
+        let mut outputs = native.run_binding_with_options(binding, quiet).map_err(failed)?;
         let results = plan
             .results
             .iter()
@@ -94,16 +94,34 @@ impl Keep for Kept {
     }
 
     fn get(&self, plan: &Plan, i: usize) -> Result<Tensor, EngineError> {
+        let (here, dtype) = (&self.sides[self.now].values[i], plan.carried[i].input.dtype);
         let read = || {
-            let here = self.sides[self.now].values[i].to(AllocationDevice::CPU, 0)?;
-            tensor(plan.carried[i].input.dtype, &here.into_dyn())
+            if here.memory_info().is_cpu_accessible() {
+                tensor(dtype, &here.view().into_dyn())
+            } else {
+                tensor(dtype, &here.to(AllocationDevice::CPU, 0)?.into_dyn())
+            }
         };
         read().map_err(|e| self.session.failed(&e))
     }
 
     fn set(&mut self, i: usize, value: &Tensor) -> Result<(), EngineError> {
-        let buffer = &mut self.sides[self.now].values[i];
-        owned(value).and_then(|v| v.copy_into(buffer)).map_err(|e| self.session.failed(&e))
+        write(&mut self.sides[self.now].values[i], value).map_err(|e| self.session.failed(&e))
+    }
+}
+
+/// Copies a tensor into a buffer of its type and shape. (To another device, the `ort` crate copies by running a model at
+/// an optimization level that old releases, 1.19 among them, refuse.)
+fn write(buffer: &mut DynTensor, t: &Tensor) -> Result<(), ::ort::Error> {
+    fn go<A: Element + PrimitiveTensorElementType>(buffer: &mut DynTensor, a: &Array<A>) -> Result<(), ::ort::Error> {
+        let (_, to) = buffer.try_extract_tensor_mut::<A>()?;
+        to.iter_mut().zip(a).for_each(|(to, x)| *to = *x);
+        Ok(())
+    }
+    if buffer.memory_info().is_cpu_accessible() {
+        crate::with_array!(t, a => go(buffer, a))
+    } else {
+        owned(t)?.copy_into(buffer)
     }
 }
 

@@ -11,6 +11,7 @@ mod discover;
 mod elf;
 mod environment;
 mod install;
+mod placement;
 mod probe;
 mod python;
 mod report;

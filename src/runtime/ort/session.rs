@@ -1,16 +1,22 @@
 //! A model loaded into ONNX Runtime.
 //!
-//! A provider that was asked for is registered or loading fails; the CPU is never a silent substitute.
+//! A provider that was asked for is registered or loading fails, and it runs every node or loading fails; the CPU is
+//! never a silent substitute.
 
 use super::OrtEngine;
 use super::bound::Kept;
 use super::carry::{port, tensor, value};
+use super::placement::Listener;
 use crate::ir::Tensor;
 use crate::runtime::bound::Plan;
-use crate::runtime::{Bound, Engine as _, EngineError, Port, Provider, Session, SessionOptions, check_inputs};
+use crate::runtime::placement::counts;
+use crate::runtime::{
+    Bound, Engine as _, EngineError, Placement, Port, Provider, Session, SessionOptions, check_inputs,
+};
 use ::ort::ep::{CUDA, ExecutionProviderDispatch, TensorRT};
-use ::ort::session::Session as Native;
+use ::ort::logging::LogLevel;
 use ::ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ::ort::session::{RunOptions, Session as Native};
 use ::ort::value::Outlet;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +26,9 @@ pub(super) struct OrtSession {
     pub(super) engine: String,
     /// Whether a provider other than the CPU runs the model.
     pub(super) accelerated: bool,
+    /// Keeps the log of a session whose placement was read from being written at every run.
+    pub(super) quiet: RunOptions,
+    placement: Option<Placement>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     profiled: bool,
@@ -48,6 +57,11 @@ impl OrtSession {
                 reason: said(&e),
             })?;
         }
+        let listener = (!options.providers.is_empty()).then(Listener::default);
+        if let Some(listener) = &listener {
+            let listened = builder.with_logger(listener.logger()).and_then(|b| b.with_log_level(LogLevel::Verbose));
+            builder = listened.map_err(|e| unavailable(engine, &e))?;
+        }
         let native = builder.commit_from_file(model).map_err(|e| {
             let reason = said(&e);
             match accelerators().next() {
@@ -63,8 +77,20 @@ impl OrtSession {
             outlets.iter().map(|o| port(o).map_err(|reason| model_error(model, reason))).collect::<Result<Vec<_>, _>>()
         };
         let (inputs, outputs) = (ports(native.inputs())?, ports(native.outputs())?);
+        let placement = listener.and_then(Listener::placement);
         let (accelerated, profiled) = (accelerators().next().is_some(), options.profile.is_some());
-        Ok(Self { native, engine: engine.name(), accelerated, inputs, outputs, profiled })
+        if accelerated && !options.allow_cpu_nodes && !options.providers.contains(&Provider::Cpu) {
+            let asked: Vec<&str> = options.providers.iter().map(|p| p.name()).collect();
+            refuse_cpu_nodes(placement.as_ref(), &asked.join(", "))
+                .map_err(|reason| EngineError::CpuNodes { engine: engine.name(), reason })?;
+        }
+        let quiet = || -> Result<RunOptions, ::ort::Error> {
+            let mut options = RunOptions::new()?;
+            options.set_log_level(LogLevel::Fatal)?;
+            Ok(options)
+        };
+        let quiet = quiet().map_err(|e| unavailable(engine, &e))?;
+        Ok(Self { native, engine: engine.name(), accelerated, quiet, placement, inputs, outputs, profiled })
     }
 
     pub(super) fn failed(&self, e: &::ort::Error) -> EngineError {
@@ -81,6 +107,10 @@ impl Session for OrtSession {
         &self.outputs
     }
 
+    fn placement(&self) -> Option<&Placement> {
+        self.placement.as_ref()
+    }
+
     fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, EngineError> {
         check_inputs(&self.inputs, inputs)?;
         let engine = &self.engine;
@@ -90,7 +120,7 @@ impl Session for OrtSession {
             .map(|(name, tensor)| Ok((name.as_str(), value(tensor)?)))
             .collect::<Result<Vec<_>, ::ort::Error>>()
             .map_err(failed)?;
-        let mut results = self.native.run(values).map_err(failed)?;
+        let mut results = self.native.run_with_options(values, &self.quiet).map_err(failed)?;
         self.outputs
             .iter()
             .map(|port| {
@@ -129,7 +159,25 @@ fn base(engine: &OrtEngine, options: &SessionOptions) -> Result<SessionBuilder, 
             None => builder,
         })
     };
-    set_up().map_err(|e| EngineError::Unavailable { engine: engine.name(), reason: said(&e) })
+    set_up().map_err(|e| unavailable(engine, &e))
+}
+
+/// Why a session must not run as it is placed, if it must not.
+fn refuse_cpu_nodes(placement: Option<&Placement>, asked: &str) -> Result<(), String> {
+    let Some(placement) = placement else {
+        return Err(format!("the runtime does not say which nodes {asked} cannot run"));
+    };
+    match placement.only_on_cpu() {
+        (0, _) => Ok(()),
+        (n, ops) => {
+            let which = if ops.is_empty() { String::new() } else { format!(" ({})", counts(&ops)) };
+            Err(format!("{asked} cannot run {n} of the {} nodes{which}", placement.nodes()))
+        }
+    }
+}
+
+fn unavailable<R>(engine: &OrtEngine, e: &::ort::Error<R>) -> EngineError {
+    EngineError::Unavailable { engine: engine.name(), reason: said(e) }
 }
 
 fn dispatch(provider: Provider) -> ExecutionProviderDispatch {
@@ -148,4 +196,30 @@ pub(super) fn said<R>(e: &::ort::Error<R>) -> String {
 
 fn model_error(path: &Path, reason: impl Into<String>) -> EngineError {
     EngineError::Model { path: path.to_path_buf(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Placed;
+
+    fn placed(provider: &str, ops: &[(&str, usize)], chosen: &[(&str, usize)]) -> Placed {
+        let map = |l: &[(&str, usize)]| l.iter().map(|(op, n)| ((*op).to_owned(), *n)).collect();
+        let nodes = ops.iter().map(|(_, n)| n).sum();
+        Placed { provider: provider.to_owned(), nodes, ops: map(ops), chosen: map(chosen) }
+    }
+
+    #[test]
+    fn nodes_that_only_the_cpu_can_run_are_refused() {
+        let cuda = placed("cuda", &[("MatMul", 40), ("Add", 9)], &[]);
+        let refused = |placed: Vec<Placed>| refuse_cpu_nodes(Some(&Placement { placed }), "cuda");
+        assert_eq!(refused(vec![cuda.clone()]), Ok(()));
+        assert_eq!(refused(vec![cuda.clone(), placed("cpu", &[("Gather", 2)], &[("Gather", 2)])]), Ok(()));
+        let cpu = placed("cpu", &[("Gather", 2), ("Det", 1), ("Einsum", 3)], &[("Gather", 2)]);
+        let e = refused(vec![cuda, cpu]).expect_err("Det and Einsum");
+        assert_eq!(e, "cuda cannot run 4 of the 55 nodes (3 Einsum, 1 Det)");
+        let all = Placed { provider: "cpu".to_owned(), nodes: 6, ..Placed::default() };
+        assert_eq!(refused(vec![all]), Err("cuda cannot run 6 of the 6 nodes".to_owned()));
+        assert!(refuse_cpu_nodes(None, "cuda").is_err());
+    }
 }
