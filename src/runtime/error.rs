@@ -1,10 +1,10 @@
-//! What can go wrong with an engine, sorted by what the user can do about it.
+//! Errors of engines, sorted by what the user can do about them.
 
 use super::{BindProblem, Provider};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// What an [`EngineError`] asks of the user.
+/// The remedy that an [`EngineError`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The engine or a provider is not on this machine, or it cannot run the model: install it or ask for another.
@@ -18,22 +18,22 @@ pub enum ErrorKind {
 /// An error of an engine or a session.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The engine itself cannot be had.
+    /// The engine itself is not available.
     #[error("{engine} is not available: {reason}")]
     Unavailable {
         /// Which engine.
         engine: String,
-        /// Why, with everything that was tried.
+        /// The reason, with everything that was tried.
         reason: String,
     },
-    /// A provider that was asked for cannot be had.
+    /// A provider that was asked for is not available.
     #[error("provider `{provider}` is not available in {engine}: {reason}")]
     Provider {
         /// Which provider was asked for.
         provider: Provider,
         /// The engine that does not have it.
         engine: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The CPU would run nodes that no provider asked for can run.
@@ -51,7 +51,7 @@ pub enum EngineError {
     Model {
         /// The model file.
         path: PathBuf,
-        /// What the engine says about it.
+        /// The engine's message.
         reason: String,
     },
     /// The input tensors do not fit the model; every problem is named.
@@ -65,13 +65,13 @@ pub enum EngineError {
     Run {
         /// Which engine.
         engine: String,
-        /// What it says.
+        /// Its message.
         reason: String,
     },
 }
 
 impl EngineError {
-    /// What the error asks of the user.
+    /// The remedy that the error asks for.
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Unavailable { .. } | Self::Provider { .. } | Self::CpuNodes { .. } => ErrorKind::Unavailable,

@@ -1,7 +1,7 @@
 //! The built-in engine: raises a file back into a graph and interprets it.
 //!
-//! It runs everything this tool emits, slowly; it serves where there is no ONNX Runtime and is the
-//! second opinion in tests.
+//! It runs everything that this tool emits, slowly. It replaces ONNX Runtime where there is none and is the second
+//! opinion in tests.
 
 use super::bound::{Keep, Plan};
 use super::{Bound, Engine, EngineError, Placement, Port, PortDim, Session, SessionOptions, check_inputs};

@@ -1,10 +1,10 @@
-//! Engines: what loads a model file and runs tensors through it.
+//! Engines, which load model files and run tensors through them.
 //!
 //! The traits are neutral: ONNX Runtime (feature `runtime`) and the built-in interpreter both
-//! implement them, and no caller can tell which it holds other than by its name. A provider that was
-//! asked for is used or the load fails; nothing here falls back silently.
+//! implement them, and callers can tell them apart by name only. A provider that was asked for is used
+//! or loading fails; nothing here falls back silently.
 //!
-//! Knows neither variants nor passes: a model is a path, an input is a named [`Tensor`].
+//! This room knows neither variants nor passes: a model is a path, an input is a named [`Tensor`].
 
 mod bound;
 mod error;
@@ -40,7 +40,7 @@ pub struct SessionOptions {
     pub profile: Option<PathBuf>,
 }
 
-/// Something that can run ONNX models.
+/// Runs ONNX models.
 pub trait Engine: Send + Sync {
     /// Name, version and the providers it offers, for people: `ONNX Runtime 1.31.1 (cpu, cuda)`.
     fn name(&self) -> String;
@@ -48,17 +48,17 @@ pub trait Engine: Send + Sync {
     /// Reads a model file and prepares it to run.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when a provider of `options` cannot be had or cannot run every node,
+    /// [`ErrorKind::Unavailable`] when a provider of `options` is not available or cannot run every node,
     /// [`ErrorKind::BadFile`] when the file is not a model this engine can run.
     fn load(&self, model: &Path, options: &SessionOptions) -> Result<Box<dyn Session>, EngineError>;
 }
 
 /// A loaded model.
 pub trait Session: Send {
-    /// What the model takes, in the order of the file.
+    /// The inputs of the model, in the order of the file.
     fn inputs(&self) -> &[Port];
 
-    /// What the model gives, in the order of the file.
+    /// The outputs of the model, in the order of the file.
     fn outputs(&self) -> &[Port];
 
     /// Where the nodes are placed; `None` when [`SessionOptions::providers`] named no provider or the engine has none.

@@ -78,7 +78,7 @@ fn start() -> Named {
 
 /// Batches of different sizes.
 fn data(step: i64) -> Named {
-    let index: Vec<i64> = (0..1 + step % 3).map(|i| (step + i) % 5).collect();
+    let index: Vec<i64> = (0..=step % 3).map(|i| (step + i) % 5).collect();
     vec![named("index", Tensor::new(&[index.len()], index)), named("lr", Tensor::scalar(0.1f32 / (1 + step) as f32))]
 }
 
@@ -98,7 +98,10 @@ fn a_hundred_steps_are_a_hundred_runs_bit_for_bit() {
     for engine in engines() {
         let mut session = engine.load(&model, &SessionOptions::default()).expect("a model");
         let mut steps = bound(&*engine, &model);
-        assert_eq!(steps.data().iter().map(|p| p.signature()).collect::<Vec<_>>(), ["i64[batch]", "f32[]"]);
+        assert_eq!(
+            steps.data().iter().map(vit_onnx::runtime::Port::signature).collect::<Vec<_>>(),
+            ["i64[batch]", "f32[]"]
+        );
         assert_eq!(steps.results().iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["loss", "rows"]);
         let mut state = start();
         for step in 0..100 {

@@ -122,10 +122,10 @@ fn a_provider_that_is_not_there_is_never_replaced() {
 #[test]
 fn a_second_library_cannot_be_loaded() {
     let engine = ort();
-    assert!(OrtEngine::enter(engine.library()).is_ok());
+    assert!(OrtEngine::open(engine.library()).is_ok());
     let mut other = engine.library().clone();
     other.path = PathBuf::from("/another/libonnxruntime.so");
-    assert_eq!(OrtEngine::enter(&other).err().map(|e| e.kind()), Some(ErrorKind::Unavailable));
+    assert_eq!(OrtEngine::open(&other).err().map(|e| e.kind()), Some(ErrorKind::Unavailable));
 }
 
 #[test]

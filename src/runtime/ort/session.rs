@@ -49,7 +49,8 @@ impl OrtSession {
         }
         // The CPU can run everything, so nothing after it in the order of preference is ever reached.
         let accelerators = || options.providers.iter().copied().take_while(|p| *p != Provider::Cpu);
-        let mut builder = base(engine, options)?;
+        let listener = (!options.providers.is_empty()).then(Listener::default);
+        let mut builder = base(engine, options, listener.as_ref())?;
         for provider in accelerators() {
             builder = builder.with_execution_providers([dispatch(provider)]).map_err(|e| EngineError::Provider {
                 provider,
@@ -57,19 +58,16 @@ impl OrtSession {
                 reason: said(&e),
             })?;
         }
-        let listener = (!options.providers.is_empty()).then(Listener::default);
-        if let Some(listener) = &listener {
-            let listened = builder.with_logger(listener.logger()).and_then(|b| b.with_log_level(LogLevel::Verbose));
-            builder = listened.map_err(|e| unavailable(engine, &e))?;
-        }
+        let loads_on_cpu = || {
+            let plain = base(engine, &SessionOptions::default(), None);
+            plain.is_ok_and(|mut b| b.commit_from_file(model).is_ok())
+        };
         let native = builder.commit_from_file(model).map_err(|e| {
             let reason = said(&e);
             match accelerators().next() {
                 // The runtime reports a missing device and a bad model alike; a model that loads on
                 // the CPU is not at fault.
-                Some(provider) if base(engine, options).is_ok_and(|mut b| b.commit_from_file(model).is_ok()) => {
-                    EngineError::Provider { provider, engine: engine.name(), reason }
-                }
+                Some(provider) if loads_on_cpu() => EngineError::Provider { provider, engine: engine.name(), reason },
                 _ => model_error(model, reason),
             }
         })?;
@@ -147,17 +145,24 @@ impl Session for OrtSession {
     }
 }
 
-fn base(engine: &OrtEngine, options: &SessionOptions) -> Result<SessionBuilder, EngineError> {
+fn base(
+    engine: &OrtEngine,
+    options: &SessionOptions,
+    listener: Option<&Listener>,
+) -> Result<SessionBuilder, EngineError> {
     let set_up = || -> Result<SessionBuilder, ::ort::Error> {
-        let builder = Native::builder(engine.environment())?.with_optimization_level(GraphOptimizationLevel::All)?;
-        let builder = match options.threads {
-            Some(n) => builder.with_intra_threads(n)?,
-            None => builder,
-        };
-        Ok(match &options.profile {
-            Some(path) => builder.with_profiling(path)?,
-            None => builder,
-        })
+        let mut builder =
+            Native::builder(engine.environment())?.with_optimization_level(GraphOptimizationLevel::All)?;
+        if let Some(n) = options.threads {
+            builder = builder.with_intra_threads(n)?;
+        }
+        if let Some(path) = &options.profile {
+            builder = builder.with_profiling(path)?;
+        }
+        if let Some(listener) = listener {
+            builder = builder.with_logger(listener.logger())?.with_log_level(LogLevel::Verbose)?;
+        }
+        Ok(builder)
     };
     set_up().map_err(|e| unavailable(engine, &e))
 }

@@ -7,7 +7,8 @@ use vit_onnx::onnx::{self, Initializer, WriteOptions};
 fn build_for(p: &Place, name: &str, target: &str) {
     p.tiny(name, &[]);
     let mut model = onnx::read(&p.path(name)).expect("a model");
-    model.metadata.iter_mut().find(|(k, _)| k == "vit-onnx.target").expect("it says").1 = target.to_owned();
+    let entry = model.metadata.iter_mut().find(|(k, _)| k == "vit-onnx.target").expect("it says");
+    target.clone_into(&mut entry.1);
     let none = |i: &Initializer, _: &mut dyn std::io::Write| Err(format!("{} is deferred", i.name));
     onnx::write(&model, &p.path(&format!("{target}.onnx")), &WriteOptions::default(), none).expect("a file");
 }
