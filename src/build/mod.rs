@@ -16,7 +16,7 @@ pub use scope::{Entered, Scope};
 pub use tensor::{Sizes, T};
 
 use crate::ir::{Init, Operands, Origin, ScopeId, Stage, Symbol, Tensor, TensorType, ValueId};
-use crate::ops::{Const, Exactness, Graph, Op};
+use crate::ops::{Const, Graph, Op};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::Location;
@@ -39,8 +39,6 @@ struct State {
     at: Option<&'static Location<'static>>,
     scopes: HashMap<String, ScopeId>,
     params: HashMap<String, ValueId>,
-    /// Results by op and operands, when equal nodes are to be shared.
-    shared: Option<HashMap<(Op, Operands), ValueId>>,
     wanted: BTreeSet<String>,
     taps: Vec<(String, ValueId)>,
 }
@@ -64,16 +62,10 @@ impl Builder {
                 at: None,
                 scopes: HashMap::from([(String::new(), root)]),
                 params,
-                shared: None,
                 wanted: BTreeSet::new(),
                 taps: Vec::new(),
             }),
         }
-    }
-
-    /// From now on, a node equal to an earlier one (same op, same operands) is that earlier one.
-    pub fn share_equal_nodes(&self) {
-        self.state.borrow_mut().shared = Some(HashMap::new());
     }
 
     /// Asks for the intermediate values that layers [`observe`](Scope::observe) under this name.
@@ -156,22 +148,10 @@ impl Builder {
         let op = op.into();
         let mut guard = self.state.borrow_mut();
         let s = &mut *guard;
-        // Two draws of one random op are two values.
-        let shares = s.shared.is_some() && op.def().traits().exactness != Exactness::Random;
-        let key = shares.then(|| (op.clone(), inputs.clone()));
-        if let Some(&v) = s.shared.as_ref().zip(key.as_ref()).and_then(|(m, key)| m.get(key)) {
-            let node = s.graph.producer(v).expect("shared values are results of nodes");
-            return s.graph.node(node).outputs().map(|v| T::new(self, Some(v))).collect();
-        }
         let at = s.at.or_else(|| Some(Location::caller()));
         let origin = Origin { scope: s.scope, at, rule: s.rule };
         match s.graph.add_node(op.clone(), inputs, origin) {
-            Ok(n) => {
-                if let (Some(map), Some(key)) = (&mut s.shared, key) {
-                    map.insert(key, s.graph.node(n).first);
-                }
-                s.graph.node(n).outputs().map(|v| T::new(self, Some(v))).collect()
-            }
+            Ok(n) => s.graph.node(n).outputs().map(|v| T::new(self, Some(v))).collect(),
             Err(e) => {
                 drop(guard);
                 self.error(format!("{}: {e}", op.mnemonic()), operands);
