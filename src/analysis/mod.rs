@@ -8,4 +8,4 @@ mod view;
 
 pub use cost::{block_of, flops, flops_by_scope};
 pub use dot::dot;
-pub use view::{View, critical_path, toposort, view};
+pub use view::{View, critical_path, cut_points, view};

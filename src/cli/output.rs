@@ -10,11 +10,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{ErrorKind, Write as _};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const NOTE: Style = AnsiColor::Cyan.on_default().bold();
 
 /// An error, on stderr.
 pub(super) fn error(message: &str) {
     say(format_args!("{ERROR}error{ERROR:#}: {message}"));
+}
+
+/// Something that is probably wrong, on stderr.
+pub(super) fn warning(message: impl std::fmt::Display) {
+    say(format_args!("{WARNING}warning{WARNING:#}: {message}"));
 }
 
 /// Something worth knowing, on stderr.

@@ -3,10 +3,10 @@
 //! A model may come from anywhere, so the files it names must lie in its own folder or below: relative paths without `..`,
 //! and no symbolic link that leaves the folder. Each file is mapped once, however many tensors it holds.
 
-use super::{Initializer, TensorData};
-use crate::weights::map::map;
+use super::{Initializer, Model, TensorData};
+use crate::weights::map::{map, open};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -62,6 +62,38 @@ pub enum ExternalError {
     },
 }
 
+/// What is wrong with the external data of a model whose file is at `path`: the first problem with each file that it
+/// names. Reads nothing but the sizes of files.
+pub fn check_external(model: &Model, path: &Path) -> Vec<ExternalError> {
+    let folder = Folder::of(path);
+    let mut seen = BTreeSet::new();
+    let mut problems = Vec::new();
+    for tensor in model.tensors() {
+        if let TensorData::External { location, .. } = &tensor.data
+            && !seen.contains(location)
+            && let Err(e) = folder.find(tensor)
+        {
+            seen.insert(location);
+            problems.push(e);
+        }
+    }
+    problems
+}
+
+/// The bytes of a tensor in a file.
+struct Extent {
+    path: PathBuf,
+    offset: u64,
+    length: u64,
+}
+
+impl Extent {
+    fn short(self, tensor: &Initializer, found: u64) -> ExternalError {
+        let Self { path, offset, length } = self;
+        ExternalError::Short { tensor: tensor.name.clone(), path, offset, length, found }
+    }
+}
+
 /// The folder of a model, and the files mapped so far.
 pub(super) struct Folder {
     path: PathBuf,
@@ -77,28 +109,37 @@ impl Folder {
 
     /// Replaces a reference to external data by the bytes; anything else stays as it is.
     pub(super) fn resolve(&mut self, tensor: &mut Initializer) -> Result<(), ExternalError> {
-        let TensorData::External { location, offset, length } = &tensor.data else { return Ok(()) };
-        let (offset, name) = (*offset, || tensor.name.clone());
-        let path = self.locate(&tensor.name, location)?;
-        let Some(expected) = tensor.byte_len() else { return Ok(()) };
-        if let Some(found) = length.filter(|&found| found != expected) {
-            return Err(ExternalError::Length { tensor: name(), expected, found });
-        }
-        let file = if let Some(file) = self.mapped.get(&path) {
+        let Some(at) = self.find(tensor)? else { return Ok(()) };
+        let file = if let Some(file) = self.mapped.get(&at.path) {
             file.clone()
         } else {
-            let io = |source| ExternalError::Io { tensor: name(), path: path.clone(), source };
-            let file = map(&path).map_err(io)?;
-            self.mapped.insert(path.clone(), file.clone());
+            let io = |source| ExternalError::Io { tensor: tensor.name.clone(), path: at.path.clone(), source };
+            let file = map(&at.path).map_err(io)?;
+            self.mapped.insert(at.path.clone(), file.clone());
             file
         };
-        let found = file.len() as u64;
+        let (start, end) = (at.offset as usize, (at.offset + at.length) as usize);
+        if end > file.len() {
+            return Err(at.short(tensor, file.len() as u64));
+        }
+        tensor.data = TensorData::Inline(file.slice(start..end));
+        Ok(())
+    }
+
+    /// The place of a tensor's external bytes; `None` when its bytes are in the model. They end within the file.
+    fn find(&self, tensor: &Initializer) -> Result<Option<Extent>, ExternalError> {
+        let TensorData::External { location, offset, length } = &tensor.data else { return Ok(None) };
+        let path = self.locate(&tensor.name, location)?;
+        let Some(expected) = tensor.byte_len() else { return Ok(None) };
+        if let Some(found) = length.filter(|&found| found != expected) {
+            return Err(ExternalError::Length { tensor: tensor.name.clone(), expected, found });
+        }
+        let io = |source| ExternalError::Io { tensor: tensor.name.clone(), path: path.clone(), source };
+        let found = open(&path).and_then(|f| f.metadata()).map_err(io)?.len();
+        let at = Extent { path, offset: *offset, length: expected };
         match offset.checked_add(expected) {
-            Some(end) if end <= found => {
-                tensor.data = TensorData::Inline(file.slice(offset as usize..end as usize));
-                Ok(())
-            }
-            _ => Err(ExternalError::Short { tensor: name(), path, offset, length: expected, found }),
+            Some(end) if end <= found => Ok(Some(at)),
+            _ => Err(at.short(tensor, found)),
         }
     }
 
@@ -122,7 +163,7 @@ impl Folder {
         if path.starts_with(self.path.canonicalize().map_err(io)?) {
             Ok(path)
         } else {
-            Err(outside("is a symbolic link to elsewhere"))
+            Err(outside("is a symbolic link out of the folder"))
         }
     }
 }

@@ -27,7 +27,7 @@ pub use check::{Problem, check};
 pub use decode::DecodeError;
 pub use elem::ElemType;
 pub use encode::EncodeError;
-pub use external::ExternalError;
+pub use external::{ExternalError, check_external};
 pub use model::{Attribute, DimValue, Graph, Model, Node, ValueInfo};
 pub use read::{ReadError, ReadErrorKind, read, read_without_data};
 pub use tensor::{Initializer, TensorData};

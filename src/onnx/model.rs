@@ -28,6 +28,15 @@ pub struct Model {
     pub not_carried: Vec<String>,
 }
 
+impl Model {
+    /// Every tensor of the model: initializers, then the values of attributes.
+    pub fn tensors(&self) -> impl Iterator<Item = &Initializer> {
+        let attributes = self.graph.nodes.iter().flat_map(|n| &n.attributes);
+        let constants = attributes.filter_map(|(_, a)| if let Attribute::Tensor(t) = a { Some(t) } else { None });
+        self.graph.initializers.iter().chain(constants)
+    }
+}
+
 /// Nodes in topological order, with the values that enter and leave.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {

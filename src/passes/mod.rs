@@ -19,6 +19,7 @@ use crate::build::BuildErrors;
 use crate::ir::Stage;
 use crate::ops::Program;
 use crate::rewrite::{Plan, Rule};
+use crate::text;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -203,7 +204,7 @@ pub fn run(
         let last = passes.last().is_some_and(|p| p.name == pass.name);
         let stop = options.stop_after.as_deref() == Some(pass.name);
         if cfg!(debug_assertions) || last || stop {
-            out.verify().map_err(|reason| PassError::Invalid { pass: pass.name, reason })?;
+            out.verify().map_err(|e| PassError::Invalid { pass: pass.name, reason: text::explain(&out, e) })?;
         }
         after(pass, &out);
         if stop {

@@ -37,18 +37,13 @@ mod parse;
 mod print;
 mod values;
 
-pub use annotate::annotate;
+pub use annotate::{annotate, explain};
 pub use cursor::ParseError;
 pub use parse::{parse, parse_all};
 pub use print::{Style, print};
 
 use crate::ops::Graph;
 use std::fmt;
-
-/// Whether two graphs are equal up to the numbers of their ids and the origins of their nodes.
-pub fn same(a: &Graph, b: &Graph) -> bool {
-    print(a, &Style::COMPLETE) == print(b, &Style::COMPLETE)
-}
 
 /// The complete text form.
 impl fmt::Display for Graph {
