@@ -54,13 +54,13 @@ fn external_data_stays_in_its_folder() {
 #[test]
 fn external_data_that_cannot_be_the_models_is_refused() {
     let p = Place::new();
-    let info = |n: &str| ValueInfo::new(n, ElemType::Float, [64.into()]);
+    let info = |n: &str| ValueInfo::new(n, ElemType::Float, [4096.into()]);
     let graph = Graph {
         name: "g".into(),
         nodes: vec![Node::new("Add", "/Add").inputs(["x", "bias"]).outputs(["y"])],
         inputs: vec![info("x")],
         outputs: vec![info("y")],
-        initializers: vec![Initializer::inline("bias", ElemType::Float, &[64], vec![0; 256])],
+        initializers: vec![Initializer::inline("bias", ElemType::Float, &[4096], vec![0; 4 * 4096])],
         value_info: Vec::new(),
     };
     fs::create_dir(p.path("in")).expect("a folder");
