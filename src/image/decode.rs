@@ -10,7 +10,7 @@ pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// Why a file is no image that can be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
+pub enum PhotoError {
     /// The file cannot be read.
     #[error("{}: {reason}", path.display())]
     Read {
@@ -42,9 +42,9 @@ pub enum DecodeError {
 /// Reads the image at `path`; it is recognised by its first bytes, not by its name.
 ///
 /// # Errors
-/// [`DecodeError`]: unreadable, not an image, damaged or too large.
-pub fn open(path: &Path) -> Result<DynamicImage, DecodeError> {
-    let unreadable = |reason| DecodeError::Read { path: path.to_path_buf(), reason };
+/// [`PhotoError`]: unreadable, not an image, damaged or too large.
+pub fn open(path: &Path) -> Result<DynamicImage, PhotoError> {
+    let unreadable = |reason| PhotoError::Read { path: path.to_path_buf(), reason };
     if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
     }
@@ -57,18 +57,18 @@ pub fn open(path: &Path) -> Result<DynamicImage, DecodeError> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn decode(stream: impl BufRead + Seek, path: &Path) -> Result<DynamicImage, DecodeError> {
-    let bad = |e: ImageError| DecodeError::Image { path: path.to_path_buf(), reason: e.to_string() };
+pub fn decode(stream: impl BufRead + Seek, path: &Path) -> Result<DynamicImage, PhotoError> {
+    let bad = |e: ImageError| PhotoError::Image { path: path.to_path_buf(), reason: e.to_string() };
     let mut reader = ImageReader::new(stream)
         .with_guessed_format()
-        .map_err(|reason| DecodeError::Read { path: path.to_path_buf(), reason })?;
+        .map_err(|reason| PhotoError::Read { path: path.to_path_buf(), reason })?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(8 * MAX_PIXELS);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(bad)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(DecodeError::TooLarge { path: path.to_path_buf(), width, height });
+        return Err(PhotoError::TooLarge { path: path.to_path_buf(), width, height });
     }
     // A damaged EXIF block is no reason to refuse the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turned_photograph_is_turned_back() -> Result<(), DecodeError> {
+    fn a_turned_photograph_is_turned_back() -> Result<(), PhotoError> {
         let (image, upright) =
             (open(&fixture("turned.jpg"))?.to_rgb8(), open(&fixture("turned_upright.png"))?.to_rgb8());
         assert_eq!(image.dimensions(), (16, 24));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_and_transparent_gray_become_eight_bit_gray() -> Result<(), DecodeError> {
+    fn deep_and_transparent_gray_become_eight_bit_gray() -> Result<(), PhotoError> {
         for name in ["gray16.png", "gray_alpha.png"] {
             let image = open(&fixture(name))?;
             assert_eq!(
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn luma_is_that_of_pillow() -> Result<(), DecodeError> {
+    fn luma_is_that_of_pillow() -> Result<(), PhotoError> {
         let (color, gray) = (open(&fixture("source.png"))?, open(&fixture("source_gray.png"))?);
         assert_eq!(&luma(&color), gray.as_luma8().expect("the fixture is gray"));
         Ok(())
@@ -145,10 +145,10 @@ mod tests {
     fn what_is_no_image_is_an_error() {
         let at = Path::new("photo.jpg");
         let text = decode(Cursor::new(b"not an image, but long enough to look at".to_vec()), at);
-        assert!(matches!(&text, Err(e @ DecodeError::Image { .. }) if e.to_string().contains("photo.jpg")), "{text:?}");
+        assert!(matches!(&text, Err(e @ PhotoError::Image { .. }) if e.to_string().contains("photo.jpg")), "{text:?}");
         assert!(decode(Cursor::new(Vec::new()), at).is_err());
-        assert!(matches!(open(Path::new("no such file.png")), Err(DecodeError::Read { .. })));
-        assert!(matches!(open(Path::new(env!("CARGO_MANIFEST_DIR"))), Err(DecodeError::Read { .. })));
+        assert!(matches!(open(Path::new("no such file.png")), Err(PhotoError::Read { .. })));
+        assert!(matches!(open(Path::new(env!("CARGO_MANIFEST_DIR"))), Err(PhotoError::Read { .. })));
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
             let bytes = std::fs::read(fixture(name))?;
             for part in [8, bytes.len() / 3, bytes.len() / 2] {
                 let cut = decode(Cursor::new(bytes[..part].to_vec()), Path::new(name));
-                assert!(matches!(cut, Err(DecodeError::Image { .. })), "{name} cut to {part} bytes");
+                assert!(matches!(cut, Err(PhotoError::Image { .. })), "{name} cut to {part} bytes");
             }
         }
         Ok(())
@@ -170,6 +170,6 @@ mod tests {
         png.extend(0x0fb0_e215_u32.to_be_bytes());
         png.extend(b"\0\0\0\x10IDAT\x78\x9c");
         let bomb = decode(Cursor::new(png), Path::new("bomb.png"));
-        assert!(matches!(bomb, Err(DecodeError::TooLarge { width: 60000, height: 60000, .. })), "{bomb:?}");
+        assert!(matches!(bomb, Err(PhotoError::TooLarge { width: 60000, height: 60000, .. })), "{bomb:?}");
     }
 }

@@ -12,7 +12,7 @@ mod preprocess;
 mod resample;
 mod saliency;
 
-pub use decode::{DecodeError, MAX_PIXELS, decode, open};
+pub use decode::{MAX_PIXELS, PhotoError, decode, open};
 pub use heat::{HeatOptions, draw, write_png};
-pub use preprocess::{Interpolation, Prepared, Preprocessing, PreprocessingError, Resize, ResizeMode};
+pub use preprocess::{Interpolation, Prepared, Preprocessing, PreprocessingError, ResizeMode, Resizing};
 pub use saliency::{AttentionError, AttentionLayout, Tokens, rollout, split_layers};

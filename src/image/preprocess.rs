@@ -12,7 +12,7 @@ pub struct Preprocessing {
     /// Height and width of the input; after resizing, this much is cut out of the centre.
     pub image_size: [usize; 2],
     /// The step before the crop.
-    pub resize: Resize,
+    pub resize: Resizing,
     /// Factor from bytes to the range of `mean` and `std`, normally 1/255.
     pub rescale: f64,
     /// Subtracted after rescaling, one number for each channel: three for RGB, one for gray.
@@ -23,7 +23,7 @@ pub struct Preprocessing {
 
 /// How an image is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resize {
+pub struct Resizing {
     /// To which size.
     pub mode: ResizeMode,
     /// With which filter; both are antialiased when shrinking, as Pillow does.
@@ -92,7 +92,7 @@ impl Preprocessing {
         };
         // The longer side decides where the input is not square, so that no image needs padding.
         let edge = image_size[0].max(image_size[1]) * 8 / 7;
-        let resize = Resize { mode: ResizeMode::ShortestEdge(edge), interpolation: Interpolation::Bicubic };
+        let resize = Resizing { mode: ResizeMode::ShortestEdge(edge), interpolation: Interpolation::Bicubic };
         Some(Self { image_size, resize, rescale: 1.0 / 255.0, mean, std })
     }
 
@@ -237,7 +237,7 @@ impl TryFrom<Config> for Preprocessing {
             (vec![0.0; c.image_mean.len()], vec![1.0; c.image_mean.len()])
         };
         let rescale = if c.do_rescale { c.rescale_factor } else { 1.0 };
-        let settings = Self { image_size, resize: Resize { mode, interpolation }, rescale, mean, std };
+        let settings = Self { image_size, resize: Resizing { mode, interpolation }, rescale, mean, std };
         settings.check()?;
         Ok(settings)
     }
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn settings_survive_json() {
         let standard = Preprocessing::standard([224, 192], 3).expect("three channels");
-        let exact = Resize { mode: ResizeMode::Exact([224, 192]), interpolation: Interpolation::Bilinear };
+        let exact = Resizing { mode: ResizeMode::Exact([224, 192]), interpolation: Interpolation::Bilinear };
         for p in [standard.clone(), Preprocessing { resize: exact, ..standard }] {
             let json = serde_json::to_string(&p).expect("plain data");
             assert_eq!(serde_json::from_str::<Preprocessing>(&json).expect("what was written"), p, "{json}");

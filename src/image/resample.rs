@@ -2,7 +2,7 @@
 //! does it.
 
 use super::decode::{MAX_PIXELS, luma};
-use super::preprocess::{Interpolation, Prepared, Preprocessing, PreprocessingError, Resize, ResizeMode};
+use super::preprocess::{Interpolation, Prepared, Preprocessing, PreprocessingError, ResizeMode, Resizing};
 use crate::ir::Tensor;
 use fast_image_resize::images::{Image, ImageRef, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32;
@@ -69,7 +69,7 @@ fn resized_size(mode: ResizeMode, width: u32, height: u32) -> Result<(u32, u32),
 
 /// Resizes interleaved bytes, widths first. Both steps round and clip to bytes, so their order shows
 /// where a cubic filter overshoots: Pillow goes row by row first, the resizer by itself the other way.
-fn scale(bytes: &[u8], from: [u32; 2], to: [u32; 2], kind: PixelType, how: Resize) -> Vec<u8> {
+fn scale(bytes: &[u8], from: [u32; 2], to: [u32; 2], kind: PixelType, how: Resizing) -> Vec<u8> {
     let filter = match how.interpolation {
         Interpolation::Bilinear => FilterType::Bilinear,
         Interpolation::Bicubic => FilterType::CatmullRom,
@@ -112,7 +112,7 @@ fn crop_span(length: usize, to: usize) -> [usize; 3] {
 
 /// A picture for people in another size; no particular rounding is promised.
 pub(super) fn smooth(image: &RgbImage, width: u32, height: u32) -> RgbImage {
-    let how = Resize { mode: ResizeMode::Exact([1, 1]), interpolation: Interpolation::Bicubic };
+    let how = Resizing { mode: ResizeMode::Exact([1, 1]), interpolation: Interpolation::Bicubic };
     let bytes = scale(image.as_raw(), [image.width(), image.height()], [width, height], PixelType::U8x3, how);
     RgbImage::from_raw(width, height, bytes).expect("three bytes for every pixel")
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn settings(mode: ResizeMode, interpolation: Interpolation, image_size: [usize; 2]) -> Preprocessing {
-        let resize = Resize { mode, interpolation };
+        let resize = Resizing { mode, interpolation };
         Preprocessing { image_size, resize, rescale: 1.0 / 255.0, mean: vec![0.0; 3], std: vec![1.0; 3] }
     }
 

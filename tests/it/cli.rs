@@ -352,6 +352,25 @@ fn photographs_are_classified() {
     p.refuses(&["predict", "m.onnx", "absent.jpg", "--engine", "interpreter"], 3, &["absent.jpg"]);
 }
 
+/// The interpreter-only build says so where ONNX Runtime is asked for, and runs models.
+#[cfg(not(feature = "runtime"))]
+#[test]
+fn a_build_without_onnx_runtime_says_so() {
+    let p = Place::new();
+    p.tiny("m.onnx", &[]);
+    let cat = cat();
+    p.vit(&["predict", "m.onnx", &cat]).says(0, &["the built-in interpreter runs the model"]);
+    p.refuses(
+        &["predict", "m.onnx", &cat, "--engine", "ort"],
+        4,
+        &["built without ONNX Runtime", "--engine interpreter"],
+    );
+    p.refuses(&["predict", "m.onnx", &cat, "--provider", "cuda"], 4, &["built without ONNX Runtime"]);
+    p.refuses(&["runtime", "install"], 4, &["built without ONNX Runtime"]);
+    p.vit(&["doctor"]).says(4, &["built without ONNX Runtime"]);
+}
+
+#[cfg(feature = "runtime")]
 #[test]
 fn a_library_that_was_named_must_work() {
     let p = Place::new();
