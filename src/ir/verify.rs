@@ -84,8 +84,8 @@ impl fmt::Display for Place {
 /// One way in which a graph is invalid.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// The broken rule.
-    pub rule: Clause,
+    /// The broken clause.
+    pub clause: Clause,
     /// What breaks it.
     pub place: Place,
     /// The scope of the node concerned; `None` when no node is.
@@ -150,13 +150,13 @@ struct Checker<'g, O> {
 }
 
 impl<'g, O: Operator> Checker<'g, O> {
-    fn report(&mut self, rule: Clause, place: Place, message: String) {
-        self.found.push(Violation { rule, place, scope: None, at: None, by: None, message });
+    fn report(&mut self, clause: Clause, place: Place, message: String) {
+        self.found.push(Violation { clause, place, scope: None, at: None, by: None, message });
     }
 
-    fn blame(&mut self, rule: Clause, place: Place, origin: &Origin, message: String) {
+    fn blame(&mut self, clause: Clause, place: Place, origin: &Origin, message: String) {
         let scope = self.g.scopes.get(origin.scope).cloned();
-        self.found.push(Violation { rule, place, scope, at: origin.at, by: origin.rule, message });
+        self.found.push(Violation { clause, place, scope, at: origin.at, by: origin.rule, message });
     }
 
     fn symbols(&mut self) {

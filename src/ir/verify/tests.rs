@@ -55,7 +55,7 @@ fn corrupt(f: impl FnOnce(&mut Graph<Mock>)) -> Vec<Violation> {
 
 /// The rules broken, without repetition.
 fn broken(f: impl FnOnce(&mut Graph<Mock>)) -> Vec<Clause> {
-    let rules: BTreeSet<Clause> = corrupt(f).iter().map(|v| v.rule).collect();
+    let rules: BTreeSet<Clause> = corrupt(f).iter().map(|v| v.clause).collect();
     rules.into_iter().collect()
 }
 
@@ -167,7 +167,7 @@ fn every_violation_is_reported_with_its_origin() {
         g.outputs[0].value = v(99);
         g.values[v(4)].ty.dtype = DType::F64;
     });
-    assert_eq!(all.iter().map(|v| v.rule).collect::<Vec<_>>(), [Clause::Stage, Clause::Types, Clause::Outputs]);
+    assert_eq!(all.iter().map(|v| v.clause).collect::<Vec<_>>(), [Clause::Stage, Clause::Types, Clause::Outputs]);
     let text = Violations(all).to_string();
     assert!(text.starts_with("head: node n0: split may not occur at stage legal\n    at src"), "{text}");
     assert!(text.contains("result 0 of sum is stored as f64[batch, 2], expected f32[batch, 2]"), "{text}");
