@@ -39,7 +39,7 @@ pub(super) enum Command {
     Predict(Predict),
     /// Compare a model's numbers with a reference or another model.
     Verify(Box<Verify>),
-    /// Run optimising passes on the text form of a graph.
+    /// Run optimizing passes on the text form of a graph.
     Opt(Opt),
     /// Say what this machine offers: ONNX Runtime, providers, Python.
     Doctor(Doctor),
@@ -147,10 +147,10 @@ pub(super) struct Build {
     /// Print the program in text form after this pass (`all` for every pass).
     #[arg(long, value_name = "PASS")]
     pub(super) print_after: Option<String>,
-    /// Stop optimising after this pass.
+    /// Stop optimizing after this pass.
     #[arg(long, value_name = "PASS")]
     pub(super) stop_after: Option<String>,
-    /// Stop optimising after N rewrites: finds the one that breaks something.
+    /// Stop optimizing after N rewrites: finds the one that breaks something.
     #[arg(long, value_name = "N")]
     pub(super) fuel: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! How things are said: results on stdout, the rest on stderr, colours where they help, progress on a terminal only.
+//! How things are said: results on stdout, the rest on stderr, colors where they help, progress on a terminal only.
 //!
 //! A reader that stopped listening (`| head`) is no error.
 

@@ -9,37 +9,21 @@ use std::path::{Path, PathBuf};
 pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// Why a file is no image that can be used.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum PhotoError {
     /// The file cannot be read.
     #[error("{}: {reason}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: std::io::Error,
-    },
+    Read { path: PathBuf, reason: std::io::Error },
     /// The bytes are no JPEG or PNG image, or a damaged one.
     #[error("{}: not a readable JPEG or PNG image: {reason}", path.display())]
-    Image {
-        /// The file.
-        path: PathBuf,
-        /// What the decoder says.
-        reason: String,
-    },
+    Image { path: PathBuf, reason: String },
     /// The image announces too many pixels.
     #[error("{}: {width}x{height} pixels are too many, the limit is {MAX_PIXELS} in all", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Announced width.
-        width: u32,
-        /// Announced height.
-        height: u32,
-    },
+    TooLarge { path: PathBuf, width: u32, height: u32 },
 }
 
-/// Reads the image at `path`; it is recognised by its first bytes, not by its name.
+/// Reads the image at `path`; it is recognized by its first bytes, not by its name.
 ///
 /// # Errors
 /// [`PhotoError`]: unreadable, not an image, damaged or too large.

@@ -5,11 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Size, crop and normalisation of a model's input.
+/// Size, crop and normalization of a model's input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Config", into = "Config")]
 pub struct Preprocessing {
-    /// Height and width of the input; after resizing, this much is cut out of the centre.
+    /// Height and width of the input; after resizing, this much is cut out of the center.
     pub image_size: [usize; 2],
     /// The step before the crop.
     pub resize: Resizing,
@@ -53,35 +53,24 @@ pub enum Interpolation {
 pub struct Prepared {
     /// `f32[1, channels, height, width]`.
     pub pixel_values: crate::ir::Tensor,
-    /// The same pixels for people: resized and cropped, not normalised.
+    /// The same pixels for people: resized and cropped, not normalized.
     pub shown: image::RgbImage,
 }
 
 /// Settings that cannot be carried out.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum PreprocessingError {
     /// A field is missing or has a value that is not understood.
     #[error("preprocessing: `{field}`: {problem}")]
-    Field {
-        /// The JSON field.
-        field: &'static str,
-        /// What is wrong and what would be valid.
-        problem: String,
-    },
+    Field { field: &'static str, problem: String },
     /// An image whose resized form would be beyond all measure.
     #[error("an image of {width}x{height} pixels would become {}x{} pixels: it is too narrow to be resized", to.0, to.1)]
-    TooNarrow {
-        /// Width of the image.
-        width: u32,
-        /// Height of the image.
-        height: u32,
-        /// Width and height it would get.
-        to: (u64, u64),
-    },
+    TooNarrow { width: u32, height: u32, to: (u64, u64) },
 }
 
 impl Preprocessing {
-    /// The usual evaluation settings: the shorter edge to size/0.875 (rounded down), bicubic, centre
+    /// The usual evaluation settings: the shorter edge to size/0.875 (rounded down), bicubic, center
     /// crop; `ImageNet` mean and deviation for three channels, 0.5 for one. `None` for other channel
     /// counts, which no photograph has.
     pub fn standard(image_size: [usize; 2], channels: usize) -> Option<Self> {
@@ -289,10 +278,10 @@ mod tests {
     fn what_cannot_be_carried_out_is_named() {
         let error =
             |json: &str| serde_json::from_str::<Preprocessing>(json).map_err(|e| e.to_string()).expect_err(json);
-        let normalise = r#""image_mean": [0.5], "image_std": [0.5]"#;
-        assert!(error(&format!(r#"{{"size": {{"shortest_edge": 256}}, {normalise}}}"#)).contains("do_center_crop"));
-        assert!(error(&format!(r#"{{"size": 0, {normalise}}}"#)).contains("`size`"));
-        assert!(error(&format!(r#"{{"size": 32, "resample": 1, {normalise}}}"#)).contains("resample"));
+        let normalize = r#""image_mean": [0.5], "image_std": [0.5]"#;
+        assert!(error(&format!(r#"{{"size": {{"shortest_edge": 256}}, {normalize}}}"#)).contains("do_center_crop"));
+        assert!(error(&format!(r#"{{"size": 0, {normalize}}}"#)).contains("`size`"));
+        assert!(error(&format!(r#"{{"size": 32, "resample": 1, {normalize}}}"#)).contains("resample"));
         assert!(error(r#"{"size": 32, "image_mean": [0.5, 0.5], "image_std": [1, 1]}"#).contains("image_mean"));
         assert!(error(r#"{"size": 32, "image_mean": [0.5], "image_std": [0]}"#).contains("image_std"));
     }

@@ -86,7 +86,7 @@ fn scale(bytes: &[u8], from: [u32; 2], to: [u32; 2], kind: PixelType, how: Resiz
     if between == to { wide } else { step(&wide, between, to) }
 }
 
-/// Cuts `[height, width]` out of the centre of interleaved bytes of `[width, height]`, as torchvision's
+/// Cuts `[height, width]` out of the center of interleaved bytes of `[width, height]`, as torchvision's
 /// `CenterCrop`: halves round to even, and an image that is too small is first padded with zeros.
 fn center_crop(bytes: &[u8], size: [u32; 2], to: [usize; 2], channels: usize) -> Vec<u8> {
     let [width, height] = size.map(|n| n as usize);

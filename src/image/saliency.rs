@@ -39,56 +39,27 @@ impl AttentionLayout {
 }
 
 /// Attention maps that cannot be drawn.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttentionError {
     /// There is no layer to draw.
     #[error("no attention layer whose keys form a picture was found among {layers}")]
-    NoGrid {
-        /// How many layers there are.
-        layers: usize,
-    },
+    NoGrid { layers: usize },
     /// The layer asked for does not exist.
     #[error("there is no attention layer {layer}: the model has {layers}, counted from 0")]
-    NoSuchLayer {
-        /// The layer asked for.
-        layer: usize,
-        /// How many there are.
-        layers: usize,
-    },
+    NoSuchLayer { layer: usize, layers: usize },
     /// A tensor is not what its layout says.
     #[error("attention layer {layer}: expected {expected}, found {found}")]
-    Shape {
-        /// Which layer.
-        layer: usize,
-        /// What the layout says.
-        expected: String,
-        /// What the tensor is.
-        found: String,
-    },
+    Shape { layer: usize, expected: String, found: String },
     /// Layers and layouts differ in number.
     #[error("{layers} attention layers with {layouts} layouts: expected one each")]
-    Layouts {
-        /// Number of tensors.
-        layers: usize,
-        /// Number of layouts.
-        layouts: usize,
-    },
+    Layouts { layers: usize, layouts: usize },
     /// A map holds infinities or NaN.
     #[error("attention layer {layer} holds values that are not finite")]
-    NotFinite {
-        /// Which layer.
-        layer: usize,
-    },
+    NotFinite { layer: usize },
     /// Rollout multiplies maps, which needs the same tokens everywhere.
     #[error("attention rollout needs the same tokens in every layer: layer {layer} is {found}, layer 0 is {first}")]
-    Rollout {
-        /// The first layer that differs.
-        layer: usize,
-        /// Its shape.
-        found: String,
-        /// The shape of layer 0.
-        first: String,
-    },
+    Rollout { layer: usize, found: String, first: String },
 }
 
 /// Splits `[layers, heads, queries, keys]` (one image) into its layers; a leading batch axis of 1 is
@@ -156,7 +127,7 @@ pub(super) fn patch_weights(
 }
 
 /// Attention rollout (Abnar & Zuidema 2020, arXiv 2005.00928): with A the mean over the heads of a
-/// layer, the product over layers, first to last, of the row-normalised `0.5 A + 0.5 I`. Gives
+/// layer, the product over layers, first to last, of the row-normalized `0.5 A + 0.5 I`. Gives
 /// `[1, tokens, tokens]`, which can be drawn like a layer of one head. Negative weights, which
 /// re-attention produces, count as none.
 ///

@@ -1,21 +1,21 @@
-//! What makes a graph valid. This list is the contract; each line is a [`Clause`] and a test below.
+//! The conditions for a valid graph. This list is the contract; each line is a [`Clause`] and a test below.
 //!
 //! 1. [`Clause::Ids`]: every id that a node, a value, an input or a parameter holds is in range.
 //! 2. [`Clause::Order`]: a node reads only values that were defined before it.
 //! 3. [`Clause::Owned`]: the results of a node are contiguous and name it as their definition, and
-//!    every value is the one that its input, parameter or node says it defines.
+//!    every input, parameter or node that a value names as its definition defines this value.
 //! 4. [`Clause::Types`]: the stored result types are the ones the op infers from its operands
 //!    (a wrong number of operands is an error of inference).
 //! 5. [`Clause::Dims`]: every axis has a valid size, and the elements of every value can be counted.
-//! 6. [`Clause::Outputs`]: every output gives out a value that exists.
+//! 6. [`Clause::Outputs`]: the value of every output exists.
 //! 7. [`Clause::Names`]: names are not empty and are unique among the inputs and among the outputs.
 //! 8. [`Clause::Paths`]: parameter paths are not empty and are unique.
 //! 9. [`Clause::Symbols`]: every symbol that occurs in a type is declared, once.
 //! 10. [`Clause::Stage`]: every op may occur at the stage of the graph.
 //! 11. [`Clause::Contents`]: the computed contents of a parameter have its type.
 //!
-//! All violations are reported, not the first. Nothing here panics, whatever the graph holds, so a
-//! broken graph can be looked at; it follows that this file never indexes with an id it was given.
+//! All violations are reported, not only the first. Nothing here panics, whatever the graph holds, so a
+//! broken graph can be inspected; therefore this file never indexes with an id from the graph.
 
 use super::{
     Def, Dim, Entity, Graph, Init, Node, NodeId, Operator, Origin, ParamId, Shape, Symbol, TensorType, ValueId,
@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::Location;
 
-/// One line of the contract in the documentation of this module.
+/// A condition of the contract in the documentation of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Clause {
     /// Ids are in range.
@@ -51,7 +51,7 @@ pub enum Clause {
     Contents,
 }
 
-/// The part of a graph that a violation is about.
+/// The part of a graph to which a violation refers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The graph as a whole.
@@ -81,20 +81,20 @@ impl fmt::Display for Place {
     }
 }
 
-/// One way in which a graph is invalid.
+/// A violation of a clause.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// The broken clause.
+    /// The clause that is violated.
     pub clause: Clause,
-    /// What breaks it.
+    /// The part of the graph that violates it.
     pub place: Place,
-    /// The scope of the node concerned; `None` when no node is.
+    /// The scope of the node; `None` if the place is not a node.
     pub scope: Option<String>,
-    /// The source line that built the node concerned, when it is known.
+    /// The source line that built the node, if known.
     pub at: Option<&'static Location<'static>>,
-    /// The rewrite rule that made the node concerned, if one did.
+    /// The rewrite rule that made the node, if any.
     pub by: Option<&'static str>,
-    /// What is wrong: expected and found.
+    /// The mistake: expected and found.
     pub message: String,
 }
 
@@ -116,7 +116,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Every way in which a graph is invalid, never empty: parameters, inputs, nodes, values, outputs.
+/// All violations in a graph, never empty, in the order parameters, inputs, nodes, values, outputs.
 #[derive(Clone, Debug)]
 pub struct Violations(pub Vec<Violation>);
 
@@ -204,7 +204,7 @@ impl<'g, O: Operator> Checker<'g, O> {
         }
     }
 
-    /// An input or parameter whose value must say the same.
+    /// Checks that the value of an input or parameter names it as its definition.
     fn defines(&mut self, place: Place, v: ValueId, def: Def) {
         match self.g.values.get(v) {
             None => self.report(Clause::Ids, place, format!("its value {v} does not exist")),
@@ -262,7 +262,7 @@ impl<'g, O: Operator> Checker<'g, O> {
         }
     }
 
-    /// The stored types of the results; `None` when the node claims values that do not exist.
+    /// Returns the stored types of the results, or `None` if the node claims values that do not exist.
     fn results(&mut self, id: NodeId, node: &Node<O>) -> Option<Vec<&'g TensorType>> {
         let g = self.g;
         let place = Place::Node(id);
@@ -327,7 +327,7 @@ impl<'g, O: Operator> Checker<'g, O> {
                 self.report(Clause::Names, place, format!("name `{}` is already another output's", output.name));
             }
             if g.values.get(output.value).is_none() {
-                let message = format!("`{}` gives out {}, which does not exist", output.name, output.value);
+                let message = format!("the value {} of `{}` does not exist", output.value, output.name);
                 self.report(Clause::Outputs, place, message);
             }
         }

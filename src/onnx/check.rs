@@ -7,77 +7,37 @@ use super::{DimValue, Initializer, Model, Node, TensorData};
 use std::collections::BTreeSet;
 
 /// One thing that is wrong with a model.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
     /// Two definitions of a value.
     #[error("value `{value}` is defined twice, the second time by {by}")]
-    DefinedTwice {
-        /// The value.
-        value: String,
-        /// Its second definition.
-        by: String,
-    },
+    DefinedTwice { value: String, by: String },
     /// A value that is not defined where it is read.
-    #[error("{by} reads `{value}`, which no input, initialiser or earlier node defines")]
-    Undefined {
-        /// The value.
-        value: String,
-        /// Who reads it.
-        by: String,
-    },
+    #[error("{by} reads `{value}`, which no input, initializer or earlier node defines")]
+    Undefined { value: String, by: String },
     /// An operator of a domain without an operator set.
     #[error("{node} is of domain `{domain}`, for which the model imports no operator set")]
-    NoOpset {
-        /// The node.
-        node: String,
-        /// The domain.
-        domain: String,
-    },
+    NoOpset { node: String, domain: String },
     /// Two operator sets of one domain.
     #[error("the model imports two operator sets of domain `{domain}`")]
-    TwoOpsets {
-        /// The domain.
-        domain: String,
-    },
+    TwoOpsets { domain: String },
     /// A name that is missing.
     #[error("{what} has no name")]
-    Nameless {
-        /// What lacks it.
-        what: String,
-    },
+    Nameless { what: String },
     /// An attribute given twice.
     #[error("{node} has two attributes `{attribute}`")]
-    AttributeTwice {
-        /// The node.
-        node: String,
-        /// The attribute.
-        attribute: String,
-    },
+    AttributeTwice { node: String, attribute: String },
     /// A metadata key given twice.
     #[error("the metadata have two entries `{key}`")]
-    MetadataTwice {
-        /// The key.
-        key: String,
-    },
+    MetadataTwice { key: String },
     /// A tensor whose bytes do not fit.
-    #[error("initialiser `{name}` has {found} bytes, but its type and extents {}", match expected { Some(n) => format!("ask for {n}"), None => "have no size".to_owned() })]
-    Size {
-        /// The initialiser.
-        name: String,
-        /// Bytes by type and extents, where they have a size.
-        expected: Option<u64>,
-        /// Bytes there.
-        found: u64,
-    },
+    #[error("initializer `{name}` has {found} bytes, but its type and extents {}", match expected { Some(n) => format!("ask for {n}"), None => "have no size".to_owned() })]
+    Size { name: String, expected: Option<u64>, found: u64 },
     /// A negative extent.
     #[error("value `{value}` has the extent {extent}")]
-    NegativeExtent {
-        /// The value.
-        value: String,
-        /// The extent.
-        extent: i64,
-    },
+    NegativeExtent { value: String, extent: i64 },
 }
 
 /// Everything that is wrong with `model`, in the order of the model; empty when nothing is.
@@ -99,10 +59,10 @@ pub fn check(model: &Model) -> Vec<Problem> {
     for input in &graph.inputs {
         define(&input.name, || "an input".to_owned(), &mut defined, &mut problems);
     }
-    // An initialiser may give an input its default, so these have names of their own.
+    // An initializer may give an input its default, so these have names of their own.
     let mut stored = BTreeSet::new();
     for tensor in &graph.initializers {
-        define(&tensor.name, || "an initialiser".to_owned(), &mut stored, &mut problems);
+        define(&tensor.name, || "an initializer".to_owned(), &mut stored, &mut problems);
         problems.extend(size(tensor));
     }
     defined.append(&mut stored);
@@ -234,15 +194,15 @@ mod tests {
                 "the model imports two operator sets of domain `ai.onnx`",
                 "the metadata have two entries `k`",
                 "the graph has no name",
-                "initialiser `short` has 4 bytes, but its type and extents ask for 8",
-                "value `top` is defined twice, the second time by an initialiser",
-                "initialiser `top` has 0 bytes, but its type and extents have no size",
+                "initializer `short` has 4 bytes, but its type and extents ask for 8",
+                "value `top` is defined twice, the second time by an initializer",
+                "initializer `top` has 0 bytes, but its type and extents have no size",
                 "node 0 (Clip \"clip\") has two attributes `a`",
                 "node 1 (Gelu \"gelu\") is of domain `com.microsoft`, for which the model imports no operator set",
-                "node 1 (Gelu \"gelu\") reads `later`, which no input, initialiser or earlier node defines",
+                "node 1 (Gelu \"gelu\") reads `later`, which no input, initializer or earlier node defines",
                 "value `y` is defined twice, the second time by node 1 (Gelu \"gelu\")",
                 "the operator of node 2 (\"anon\") has no name",
-                "an output reads `z`, which no input, initialiser or earlier node defines",
+                "an output reads `z`, which no input, initializer or earlier node defines",
                 "value `z` has the extent -3",
             ]
         );

@@ -14,15 +14,13 @@ use bytes::Bytes;
 use prost::Message;
 
 /// Why bytes are not a model.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// Not the wire format, or cut short.
     #[error("not an ONNX model, or cut short: the encoding breaks at byte {at}")]
-    Malformed {
-        /// Position in the file.
-        at: usize,
-    },
+    Malformed { at: usize },
     /// A field of another kind than ONNX's, or text that is not UTF-8.
     #[error("not an ONNX model: {0}")]
     Protobuf(#[from] prost::DecodeError),
@@ -36,16 +34,7 @@ pub enum DecodeError {
     NoGraph,
     /// A tensor whose bytes do not fit its type and extents.
     #[error("tensor `{name}` ({elem}{dims:?}): {why}")]
-    Tensor {
-        /// The tensor.
-        name: String,
-        /// Its element type.
-        elem: ElemType,
-        /// Its extents.
-        dims: Vec<i64>,
-        /// What does not fit.
-        why: String,
-    },
+    Tensor { name: String, elem: ElemType, dims: Vec<i64>, why: String },
 }
 
 /// Decodes a whole model file. Tensors are slices of `file`.
@@ -64,7 +53,7 @@ pub(super) fn decode(file: Bytes) -> Result<Model, DecodeError> {
     note(proto.functions.len(), "functions");
     note(proto.training_info.len(), "training infos");
     let graph_proto = proto.graph.ok_or(DecodeError::NoGraph)?;
-    note(graph_proto.sparse_initializer.len(), "sparse initialisers");
+    note(graph_proto.sparse_initializer.len(), "sparse initializers");
     let values = [&graph_proto.input, &graph_proto.output, &graph_proto.value_info];
     let other = |v: &&ValueInfoProto| v.r#type.as_ref().is_some_and(|t| t.tensor_type.is_none());
     note(values.into_iter().flatten().filter(other).count(), "types of values that are no tensors");

@@ -1,4 +1,4 @@
-//! From the plain structs to protobuf messages, all but the bytes of initialisers.
+//! From the plain structs to protobuf messages, all but the bytes of initializers.
 //!
 //! The messages made here are small: names, attributes, types. Tensor bytes are streamed behind [`header`]s by
 //! [`write`](super::write). What the structs could not carry is refused, not dropped.
@@ -11,6 +11,7 @@ use super::{Attribute, DimValue, ElemType, Initializer, Model, Node, TensorData,
 use bytes::Bytes;
 
 /// Why a model cannot be expressed in a file.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
@@ -19,58 +20,23 @@ pub enum EncodeError {
     NotCarried(Vec<String>),
     /// An attribute of a kind that is only kept by name.
     #[error("node {node:?}: attribute `{attribute}` is {kind}, which cannot be written")]
-    Attribute {
-        /// The node.
-        node: String,
-        /// Its attribute.
-        attribute: String,
-        /// What it is.
-        kind: String,
-    },
+    Attribute { node: String, attribute: String, kind: String },
     /// A tensor attribute without bytes.
-    #[error("node {node:?}: the tensor of attribute `{attribute}` has no bytes; only initialisers can be deferred")]
-    TensorAttribute {
-        /// The node.
-        node: String,
-        /// Its attribute.
-        attribute: String,
-    },
-    /// An initialiser that refers to a file.
+    #[error("node {node:?}: the tensor of attribute `{attribute}` has no bytes; only initializers can be deferred")]
+    TensorAttribute { node: String, attribute: String },
+    /// An initializer that refers to a file.
     #[error(
-        "initialiser `{name}` refers to `{location}`: read the model together with its external data, then write it"
+        "initializer `{name}` refers to `{location}`: read the model together with its external data, then write it"
     )]
-    Unresolved {
-        /// The initialiser.
-        name: String,
-        /// The file it refers to.
-        location: String,
-    },
-    /// An initialiser of no known size.
+    Unresolved { name: String, location: String },
+    /// An initializer of no known size.
     #[error(
         "`{name}` is {elem}{dims:?}: the size in bytes is not known (negative extents, overflow or a type of no fixed size)"
     )]
-    NoSize {
-        /// The initialiser.
-        name: String,
-        /// Its element type.
-        elem: ElemType,
-        /// Its extents.
-        dims: Vec<i64>,
-    },
+    NoSize { name: String, elem: ElemType, dims: Vec<i64> },
     /// Bytes at hand that are not what extents and type ask for.
     #[error("`{name}` is {elem}{dims:?}, which takes {expected} bytes, but has {found}")]
-    Size {
-        /// The initialiser.
-        name: String,
-        /// Its element type.
-        elem: ElemType,
-        /// Its extents.
-        dims: Vec<i64>,
-        /// Bytes by type and extents.
-        expected: u64,
-        /// Bytes there.
-        found: u64,
-    },
+    Size { name: String, elem: ElemType, dims: Vec<i64>, expected: u64, found: u64 },
 }
 
 /// The model without its graph.
@@ -93,7 +59,7 @@ pub(super) fn model_head(model: &Model) -> Result<ModelProto, EncodeError> {
     })
 }
 
-/// The graph without its initialisers.
+/// The graph without its initializers.
 pub(super) fn graph_head(model: &Model) -> Result<GraphProto, EncodeError> {
     let graph = &model.graph;
     Ok(GraphProto {

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// Why the external bytes of a tensor cannot be had.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExternalError {
@@ -18,48 +19,16 @@ pub enum ExternalError {
     #[error(
         "`{tensor}` is to be read from {location:?}, which {why}; external data must lie in the folder of the model"
     )]
-    Outside {
-        /// The tensor.
-        tensor: String,
-        /// The path, as the model gives it.
-        location: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    Outside { tensor: String, location: String, why: &'static str },
     /// A file that is missing or cannot be read.
     #[error("`{tensor}` is to be read from {}: {source}; external data travels with the model, under the same name", path.display())]
-    Io {
-        /// The tensor.
-        tensor: String,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    Io { tensor: String, path: PathBuf, source: io::Error },
     /// A file too short.
     #[error("`{tensor}` is to be bytes {offset} to {offset} + {length} of {}, which has {found}: is it of another model, or cut short?", path.display())]
-    Short {
-        /// The tensor.
-        tensor: String,
-        /// The file.
-        path: PathBuf,
-        /// First byte.
-        offset: u64,
-        /// Number of bytes.
-        length: u64,
-        /// Bytes in the file.
-        found: u64,
-    },
+    Short { tensor: String, path: PathBuf, offset: u64, length: u64, found: u64 },
     /// A length that type and extents contradict.
     #[error("`{tensor}` takes {expected} bytes by its type and extents, but {found} of external data")]
-    Length {
-        /// The tensor.
-        tensor: String,
-        /// Bytes by type and extents.
-        expected: u64,
-        /// Bytes by the reference.
-        found: u64,
-    },
+    Length { tensor: String, expected: u64, found: u64 },
 }
 
 /// What is wrong with the external data of a model whose file is at `path`: the first problem with each file that it

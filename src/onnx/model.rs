@@ -3,7 +3,7 @@
 //! Lists keep their order, names are kept as written, and an empty name stands for an absent optional value, as in ONNX.
 //! What a model computes but these structs do not carry (functions, subgraphs, sparse tensors) is named in
 //! [`Model::not_carried`] or [`Attribute::Unsupported`], so that it is never dropped in silence. Annotations that change
-//! no result (documentation of values, quantisation hints, device placement) are left behind.
+//! no result (documentation of values, quantization hints, device placement) are left behind.
 
 use super::{ElemType, Initializer};
 

@@ -183,7 +183,7 @@ pub(super) struct ValueInfoProto {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TypeProto {
-    // Sequences, maps, optionals and sparse tensors are recognised by this one being absent.
+    // Sequences, maps, optionals and sparse tensors are recognized by this one being absent.
     #[prost(message, optional, tag = "1")]
     pub(super) tensor_type: Option<TensorTypeProto>,
 }

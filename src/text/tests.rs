@@ -257,7 +257,7 @@ fn sizes_that_would_explode_are_refused() {
 }
 
 #[test]
-fn violations_are_shown_among_their_neighbours() {
+fn violations_are_shown_among_their_neighbors() {
     let mut g = graph(&line("%0 = dropout x {ratio = 0.5} : f32[batch, 4]\n  %1 = neg %0 : f32[batch, 4]"));
     g.stage = Stage::Legal;
     g.add_output("y", ValueId::new(99));
@@ -268,7 +268,7 @@ fn violations_are_shown_among_their_neighbours() {
   | [s]
   >   %0 = dropout x {ratio = 0.5} : f32[batch, 4]
   |   %1 = neg %0 : f32[batch, 4]
-output 0: `y` gives out %99, which does not exist
+output 0: the value %99 of `y` does not exist
   |   %1 = neg %0 : f32[batch, 4]
   >   output y = %?99
 "
@@ -287,7 +287,7 @@ fn an_invalid_program_is_explained_in_its_text() {
         "s: node n0: dropout may not occur at stage legal
   | [s]
   >   %0 = dropout x {ratio = 0.5} : f32[batch, 4]
-weight program: output 0: `w` gives out %7, which does not exist
+weight program: output 0: the value %7 of `w` does not exist
   | graph g.weights  stage legal
   >   output w = %?7"
     );

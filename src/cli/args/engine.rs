@@ -96,7 +96,7 @@ Examples:
   vit-onnx predict vit.onnx photos/*.jpg --labels imagenet.txt --json
   vit-onnx build --variant vit --preset base-16 --weights vit.safetensors --output-tensor attentions -o seen.onnx
   vit-onnx predict seen.onnx cat.jpg --attention heat.png --layer 11
-Images are resized, cropped and normalised as the model file says, or as usual for ImageNet where it says nothing.";
+Images are resized, cropped and normalized as the model file says, or as usual for ImageNet where it says nothing.";
 
 fn top(text: &str) -> Result<usize, String> {
     match text.parse() {
