@@ -1,4 +1,4 @@
-//! A graph for Graphviz: nodes as boxes, the module tree as nested clusters.
+//! Draws a graph for Graphviz: nodes as boxes, the module tree as nested clusters.
 
 use super::view;
 use crate::ir::NodeId;
@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 /// of the one that holds them.
 const DEEPEST: usize = 32;
 
-/// The live part of the graph in the DOT language. Parameters are not drawn.
+/// Returns the live part of the graph in the DOT language. Parameters are not drawn.
 pub fn dot(g: &Graph) -> String {
     let view = view(g);
     let mut root = Tree::default();
@@ -80,7 +80,7 @@ impl Tree {
     }
 }
 
-/// A quoted id. A backslash would begin an escape of labels.
+/// Quotes an id. A backslash would begin an escape of labels.
 fn quote(s: &str) -> String {
     let mut out = String::from("\"");
     for c in s.chars() {

@@ -1,6 +1,6 @@
-//! What can be said about a graph without running it: its shape, its cost, its picture.
+//! Static analysis of a graph: its structure, its cost, its drawing.
 //!
-//! Read-only: nothing here changes a graph, and no pass depends on it.
+//! Nothing here changes a graph, and no pass depends on it.
 
 mod cost;
 mod dot;

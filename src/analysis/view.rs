@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Live nodes in arena order; an edge runs from producer to user, one for each operand.
 pub type View = DiGraph<NodeId, ()>;
 
-/// The view of a graph.
+/// Returns the view of a graph.
 pub fn view(g: &Graph) -> View {
     let live = g.live();
     let mut out = View::new();
@@ -27,8 +27,8 @@ pub fn view(g: &Graph) -> View {
     out
 }
 
-/// The longest chain of nodes in which each needs the one before. Its length is the depth of the graph: the least number of
-/// steps, however many nodes run in parallel.
+/// Returns the longest chain of nodes in which each needs the previous one. Its length is the depth of the graph: the least
+/// number of steps, however many nodes run in parallel.
 pub fn critical_path(view: &View) -> Vec<NodeId> {
     let mut best: Vec<(usize, Option<NodeIndex>)> = vec![(1, None); view.node_count()];
     for n in view.node_indices() {
@@ -49,9 +49,9 @@ pub fn critical_path(view: &View) -> Vec<NodeId> {
     path
 }
 
-/// The cut points of a graph, in order: nodes that every path from an input to an output passes through, which are the
-/// dominators of all outputs together. The nodes between two of them form a region with one way in and one way out, so a
-/// model can be split there.
+/// Returns the cut points of a graph, in order: the nodes that every path from an input to an output passes through, which
+/// are the dominators of all outputs together. The nodes between two cut points are a region with one entry and one exit,
+/// so a model can be split there.
 pub fn cut_points(g: &Graph, view: &View) -> Vec<NodeId> {
     let mut paths = view.map(|_, id| Some(*id), |_, ()| ());
     let [start, end] = [paths.add_node(None), paths.add_node(None)];

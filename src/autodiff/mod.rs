@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_op_without_gradient_is_told_with_its_place() {
+    fn an_op_without_gradient_is_reported_with_its_place() {
         let b = Builder::new("t", Stage::Built);
         let x = b.input("x", f64s(&[2]));
         let y = {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn new_nodes_tell_where_they_are_from() {
+    fn new_nodes_have_their_origin() {
         let b = Builder::new("t", Stage::Built);
         let x = b.input("x", f64s(&[2]));
         let y = {

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_reported() {
         let bad = |p: &str, sizes: &[(&str, Dim)]| plan(p, &known(&[4, 6]), sizes).err().expect("an error");
         assert!(bad("a b", &[]).contains("->"));
         assert!(bad("a (b c) -> a b c", &[("c", 4.into())]).contains("does not divide"));

@@ -1,11 +1,11 @@
-//! Which engine runs a model, as the command line asks.
+//! Chooses the engine that the command line asks for.
 
 use super::args::{EngineArgs, EngineChoice};
 use super::{Exit, Failure, files, output};
 use crate::runtime::{Engine, Interpreter, Provider, Session, SessionOptions};
 use std::path::Path;
 
-/// Loads a model with the engine asked for. Gives the engine's name too.
+/// Loads a model with the requested engine. Returns the engine's name too.
 pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Session>), Failure> {
     files::model(model)?;
     let engine = choose(a)?;
@@ -14,7 +14,7 @@ pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Sess
     Ok((engine.name(), session))
 }
 
-/// The engine: a library that was named must work, one that was looked for may be absent.
+/// Chooses the engine. A library that the user names must work; without one, ONNX Runtime may be absent.
 fn choose(a: &EngineArgs) -> Result<Box<dyn Engine>, Failure> {
     match a.engine {
         EngineChoice::Interpreter => Ok(Box::new(Interpreter)),
@@ -25,9 +25,7 @@ fn choose(a: &EngineArgs) -> Result<Box<dyn Engine>, Failure> {
             match ort(a) {
                 Err(f) if needed || f.exit != Exit::Unavailable => Err(f),
                 Err(_) => {
-                    output::note(
-                        "no ONNX Runtime was found (see `vit-onnx doctor`): the built-in interpreter runs the model",
-                    );
+                    output::note("no ONNX Runtime was found (see `vit-onnx doctor`): using the built-in interpreter");
                     Ok(Box::new(Interpreter))
                 }
                 found => found,

@@ -1,7 +1,7 @@
 //! `vit-onnx inspect`: shows any ONNX file. The parts that need our own graph are left out where a file has none.
 //!
 //! Problems that the checker finds are warnings. A tensor whose external data cannot belong to the model is an error; a data
-//! file that is not there is a warning, because looking at a model needs no tensors.
+//! file that is missing is a warning, because inspecting a model needs no tensors.
 
 use super::args::Inspect;
 use super::{Exit, Failure, Outcome, files, output};
@@ -45,8 +45,8 @@ pub(super) fn run(a: &Inspect) -> Outcome {
     Ok(Exit::Fine)
 }
 
-/// What the checker finds in a model, and the data files that are not there. External data that cannot be the model's is
-/// an error.
+/// Returns the problems that the checker finds in a model, and the data files that are missing. Returns an error for
+/// external data that cannot belong to the model.
 fn problems(model: &Model, file: &Path) -> Result<Vec<String>, Failure> {
     let mut found: Vec<String> = onnx::check(model).iter().map(ToString::to_string).collect();
     let mut wrong = Vec::new();
@@ -75,12 +75,12 @@ struct Summary<'m> {
     parameters: u64,
     flops: Option<u64>,
     depth: Option<usize>,
-    /// Nodes that everything passes through: scope, op and result.
+    /// The cut points: scope, op and type of the result.
     cuts: Option<Vec<[String; 3]>>,
-    /// Why there is no graph.
+    /// The reason why there is no graph.
     unknown: Option<String>,
     ops: Vec<(String, u64)>,
-    /// In the order of the file.
+    /// The blocks in the order of the file.
     blocks: Vec<(String, Block)>,
     /// Files that hold tensors.
     beside: BTreeMap<&'m str, u64>,
@@ -226,7 +226,7 @@ fn cut(g: &Graph, id: NodeId) -> [String; 3] {
     [g.scope_path(n.origin.scope).to_owned(), n.op.mnemonic().to_owned(), ty]
 }
 
-/// A parameter is named by its path; a constant, as the node that wanted it.
+/// Returns the module of an initializer. A parameter is named by its path, a constant by the node that uses it.
 fn module_of(initializer: &str) -> String {
     match initializer.rsplit_once('.') {
         Some((module, _)) if !initializer.starts_with('/') => module.to_owned(),
@@ -234,7 +234,7 @@ fn module_of(initializer: &str) -> String {
     }
 }
 
-/// Floating-point tensors; scalars are parts of formulas.
+/// Returns true for floating-point tensors except scalars, which are parts of formulas.
 fn is_parameter(i: &Initializer) -> bool {
     let float = matches!(i.elem, ElemType::Float | ElemType::Double | ElemType::Float16 | ElemType::Bfloat16);
     float && i.element_count().is_some_and(|n| n > 1 || !i.name.starts_with('/'))

@@ -1,4 +1,4 @@
-//! `vit-onnx opt`: passes over the text form.
+//! `vit-onnx opt`: runs passes on the text form.
 
 use super::args::Opt;
 use super::{Exit, Failure, Outcome, output};
@@ -39,7 +39,7 @@ pub(super) fn run(a: &Opt) -> Outcome {
     Ok(Exit::Fine)
 }
 
-/// A file's first graph, and its second as the weight program.
+/// Reads a program: the first graph in a file, and the second as its weight program.
 fn read(path: &Path) -> Result<Program, Failure> {
     let at = path.display();
     let bad = |e: &dyn std::fmt::Display| Failure::bad_file(format!("{at}: {e}"));

@@ -1,21 +1,21 @@
-//! Reads JPEG and PNG files: upright, 8 bits a sample, without alpha, never larger than is sane.
+//! Reads JPEG and PNG files: upright, 8 bits a sample, without alpha, up to a limit of pixels.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
 use std::io::{BufRead, Seek};
 use std::path::{Path, PathBuf};
 
-/// The most pixels an image may have: a small file can announce billions.
+/// The most pixels that an image may have: a small file can announce billions.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
-/// Why a file is no image that can be used.
+/// An error for a file that cannot be used as an image.
 #[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum PhotoError {
     /// The file cannot be read.
     #[error("{}: {reason}", path.display())]
     Read { path: PathBuf, reason: std::io::Error },
-    /// The bytes are no JPEG or PNG image, or a damaged one.
+    /// The bytes are not a JPEG or PNG image, or a damaged one.
     #[error("{}: not a readable JPEG or PNG image: {reason}", path.display())]
     Image { path: PathBuf, reason: String },
     /// The image announces too many pixels.
@@ -23,10 +23,10 @@ pub enum PhotoError {
     TooLarge { path: PathBuf, width: u32, height: u32 },
 }
 
-/// Reads the image at `path`; it is recognized by its first bytes, not by its name.
+/// Reads the image at `path`, whose format its first bytes decide, not its name.
 ///
 /// # Errors
-/// [`PhotoError`]: unreadable, not an image, damaged or too large.
+/// Returns a [`PhotoError`] if the file is unreadable, not an image, damaged or too large.
 pub fn open(path: &Path) -> Result<DynamicImage, PhotoError> {
     let unreadable = |reason| PhotoError::Read { path: path.to_path_buf(), reason };
     if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
@@ -36,8 +36,8 @@ pub fn open(path: &Path) -> Result<DynamicImage, PhotoError> {
     decode(std::io::BufReader::new(file), path)
 }
 
-/// Reads an image from a stream; `path` is only named in errors. The result has the EXIF orientation
-/// applied and is 8-bit RGB or 8-bit gray; alpha is dropped, as Pillow's conversion does.
+/// Reads an image from a stream; `path` is for error messages. The result has the EXIF orientation
+/// applied and is 8-bit RGB or 8-bit gray; alpha is dropped, as in Pillow's conversion.
 ///
 /// # Errors
 /// As [`open`].
@@ -54,7 +54,7 @@ pub fn decode(stream: impl BufRead + Seek, path: &Path) -> Result<DynamicImage, 
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(PhotoError::TooLarge { path: path.to_path_buf(), width, height });
     }
-    // A damaged EXIF block is no reason to refuse the picture.
+    // An image with a damaged EXIF block is still usable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = eight_bit(DynamicImage::from_decoder(decoder).map_err(bad)?);
     image.apply_orientation(orientation);
@@ -72,7 +72,7 @@ fn eight_bit(image: DynamicImage) -> DynamicImage {
     }
 }
 
-/// Gray as Pillow's mode `L`: ITU-R 601-2 luma, in 16-bit fixed point.
+/// Converts to gray as Pillow's mode `L` does: ITU-R 601-2 luma, in 16-bit fixed point.
 pub(super) fn luma(image: &DynamicImage) -> GrayImage {
     if let DynamicImage::ImageLuma8(gray) = image {
         return gray.clone();

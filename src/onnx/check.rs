@@ -1,46 +1,46 @@
-//! What can be wrong with a model, as far as names and sizes tell.
+//! The checker: problems of a model that names and sizes show.
 //!
-//! All problems are collected. Knows no operator: whether a `MatMul` makes sense is for a runtime to say. Subgraphs are not
-//! looked into, so values used only there count as unused, which is no problem.
+//! All problems are collected. The checker knows no operator: a runtime checks the operands of a `MatMul`. It does not
+//! look into subgraphs; values that only they use count as unused, which is not a problem.
 
 use super::{DimValue, Initializer, Model, Node, TensorData};
 use std::collections::BTreeSet;
 
-/// One thing that is wrong with a model.
+/// A problem of a model.
 #[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// Two definitions of a value.
+    /// A value has two definitions.
     #[error("value `{value}` is defined twice, the second time by {by}")]
     DefinedTwice { value: String, by: String },
-    /// A value that is not defined where it is read.
+    /// A value is not defined where it is read.
     #[error("{by} reads `{value}`, which no input, initializer or earlier node defines")]
     Undefined { value: String, by: String },
-    /// An operator of a domain without an operator set.
+    /// The domain of an operator has no operator set.
     #[error("{node} is of domain `{domain}`, for which the model imports no operator set")]
     NoOpset { node: String, domain: String },
-    /// Two operator sets of one domain.
+    /// A domain has two operator sets.
     #[error("the model imports two operator sets of domain `{domain}`")]
     TwoOpsets { domain: String },
-    /// A name that is missing.
+    /// A name is missing.
     #[error("{what} has no name")]
     Nameless { what: String },
-    /// An attribute given twice.
+    /// A node has two attributes of one name.
     #[error("{node} has two attributes `{attribute}`")]
     AttributeTwice { node: String, attribute: String },
-    /// A metadata key given twice.
+    /// The metadata have two entries of one key.
     #[error("the metadata have two entries `{key}`")]
     MetadataTwice { key: String },
-    /// A tensor whose bytes do not fit.
+    /// The bytes of a tensor do not fit its type and extents.
     #[error("initializer `{name}` has {found} bytes, but its type and extents {}", match expected { Some(n) => format!("ask for {n}"), None => "have no size".to_owned() })]
     Size { name: String, expected: Option<u64>, found: u64 },
-    /// A negative extent.
+    /// An extent is negative.
     #[error("value `{value}` has the extent {extent}")]
     NegativeExtent { value: String, extent: i64 },
 }
 
-/// Everything that is wrong with `model`, in the order of the model; empty when nothing is.
+/// Returns all problems of `model`, in the order of the model.
 pub fn check(model: &Model) -> Vec<Problem> {
     let mut problems = Vec::new();
     let domains = opsets(model, &mut problems);
@@ -59,7 +59,7 @@ pub fn check(model: &Model) -> Vec<Problem> {
     for input in &graph.inputs {
         define(&input.name, || "an input".to_owned(), &mut defined, &mut problems);
     }
-    // An initializer may give an input its default, so these have names of their own.
+    // An initializer may be the default of an input of the same name.
     let mut stored = BTreeSet::new();
     for tensor in &graph.initializers {
         define(&tensor.name, || "an initializer".to_owned(), &mut stored, &mut problems);
@@ -85,7 +85,7 @@ pub fn check(model: &Model) -> Vec<Problem> {
     problems
 }
 
-/// The default domain has two names.
+/// Maps the two names of the default domain to one.
 fn domain(name: &str) -> &str {
     if name == "ai.onnx" { "" } else { name }
 }

@@ -1,6 +1,6 @@
-//! Tensors that are kept in other files: finding those files, and nothing but them.
+//! External data: tensors whose bytes are in other files.
 //!
-//! A model may come from anywhere, so the files it names must lie in its own folder or below: relative paths without `..`,
+//! Models are not trusted, so the files that a model names must be in its folder or below: relative paths without `..`,
 //! and no symbolic link that leaves the folder. Each file is mapped once, however many tensors it holds.
 
 use super::{Initializer, Model, TensorData};
@@ -10,29 +10,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Why the external bytes of a tensor cannot be had.
+/// An error in the external data of a tensor.
 #[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExternalError {
-    /// A path outside the folder of the model.
+    /// The path is outside the folder of the model.
     #[error(
-        "`{tensor}` is to be read from {location:?}, which {why}; external data must lie in the folder of the model"
+        "the external data of `{tensor}` are in {location:?}, which {why}; they must be in the folder of the model"
     )]
     Outside { tensor: String, location: String, why: &'static str },
-    /// A file that is missing or cannot be read.
-    #[error("`{tensor}` is to be read from {}: {source}; external data travels with the model, under the same name", path.display())]
+    /// The file is missing or cannot be read.
+    #[error("the external data of `{tensor}` are in {}: {source}; keep this file beside the model, under the same name", path.display())]
     Io { tensor: String, path: PathBuf, source: io::Error },
-    /// A file too short.
-    #[error("`{tensor}` is to be bytes {offset} to {offset} + {length} of {}, which has {found}: is it of another model, or cut short?", path.display())]
+    /// The file is too short.
+    #[error("the external data of `{tensor}` are {length} bytes from byte {offset} of {}, which has {found} bytes: is it from another model, or cut short?", path.display())]
     Short { tensor: String, path: PathBuf, offset: u64, length: u64, found: u64 },
-    /// A length that type and extents contradict.
-    #[error("`{tensor}` takes {expected} bytes by its type and extents, but {found} of external data")]
+    /// The length contradicts type and extents.
+    #[error("`{tensor}` has {found} bytes of external data, but its type and extents ask for {expected}")]
     Length { tensor: String, expected: u64, found: u64 },
 }
 
-/// What is wrong with the external data of a model whose file is at `path`: the first problem with each file that it
-/// names. Reads nothing but the sizes of files.
+/// Checks the external data of a model whose file is at `path` and returns the first problem with each file that it
+/// names. Reads only the sizes of files.
 pub fn check_external(model: &Model, path: &Path) -> Vec<ExternalError> {
     let folder = Folder::of(path);
     let mut seen = BTreeSet::new();
@@ -70,13 +70,13 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// The folder that the model file at `model` lies in.
+    /// Creates the folder of the model file at `model`.
     pub(super) fn of(model: &Path) -> Self {
         let path = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self { path: path.to_path_buf(), mapped: BTreeMap::new() }
     }
 
-    /// Replaces a reference to external data by the bytes; anything else stays as it is.
+    /// Replaces a reference to external data by the bytes. Other tensors stay as they are.
     pub(super) fn resolve(&mut self, tensor: &mut Initializer) -> Result<(), ExternalError> {
         let Some(at) = self.find(tensor)? else { return Ok(()) };
         let file = if let Some(file) = self.mapped.get(&at.path) {
@@ -95,7 +95,7 @@ impl Folder {
         Ok(())
     }
 
-    /// The place of a tensor's external bytes; `None` when its bytes are in the model. They end within the file.
+    /// Finds the external bytes of a tensor, which end within the file. Returns `None` if its bytes are in the model.
     fn find(&self, tensor: &Initializer) -> Result<Option<Extent>, ExternalError> {
         let TensorData::External { location, offset, length } = &tensor.data else { return Ok(None) };
         let path = self.locate(&tensor.name, location)?;
@@ -112,7 +112,7 @@ impl Folder {
         }
     }
 
-    /// The file that `location` names, all links followed.
+    /// Resolves `location` to a file and follows all links.
     fn locate(&self, tensor: &str, location: &str) -> Result<PathBuf, ExternalError> {
         let outside = |why| ExternalError::Outside { tensor: tensor.to_owned(), location: location.to_owned(), why };
         let relative = Path::new(location);
@@ -132,7 +132,7 @@ impl Folder {
         if path.starts_with(self.path.canonicalize().map_err(io)?) {
             Ok(path)
         } else {
-            Err(outside("is a symbolic link out of the folder"))
+            Err(outside("is a symbolic link that leaves the folder"))
         }
     }
 }

@@ -359,7 +359,7 @@ fn a_build_without_onnx_runtime_says_so() {
     let p = Place::new();
     p.tiny("m.onnx", &[]);
     let cat = cat();
-    p.vit(&["predict", "m.onnx", &cat]).says(0, &["the built-in interpreter runs the model"]);
+    p.vit(&["predict", "m.onnx", &cat]).says(0, &["using the built-in interpreter"]);
     p.refuses(
         &["predict", "m.onnx", &cat, "--engine", "ort"],
         4,

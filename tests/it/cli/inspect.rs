@@ -34,11 +34,10 @@ fn external_data_stays_in_its_folder() {
         p.refuses(&args, 3, &["evil.onnx", "\"../x.n.data\"", "leads upwards"]);
         assert_eq!(p.vit(&args).out, "");
     }
-    // Looking needs no tensors.
+    // Inspecting needs no tensors.
     let data = fs::read(p.path("in/m.onnx.data")).expect("a file");
     fs::remove_file(p.path("in/m.onnx.data")).expect("a file");
-    let d =
-        p.vit(&["inspect", "in/m.onnx"]).says(0, &["warning", "m.onnx.data", "external data travels with the model"]);
+    let d = p.vit(&["inspect", "in/m.onnx"]).says(0, &["warning", "m.onnx.data", "keep this file beside the model"]);
     assert_eq!(d.err.lines().count(), 1, "one line for each file: {}", d.err);
     let json: serde_json::Value = serde_json::from_str(&p.vit(&["inspect", "in/m.onnx", "--json"]).out).expect("JSON");
     assert_eq!(json["problems"].as_array().map(Vec::len), Some(1), "{json}");
@@ -78,7 +77,7 @@ fn external_data_that_cannot_be_the_models_is_refused() {
         ("//////out.data", "is an absolute path"),
         ("x/../../o.data", "leads upwards"),
         #[cfg(unix)]
-        ("link.onnx.data", "is a symbolic link out of the folder"),
+        ("link.onnx.data", "is a symbolic link that leaves the folder"),
         ("fold.onnx.data", "is a directory"),
     ] {
         let mut bytes = whole.clone();
