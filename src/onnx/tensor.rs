@@ -14,7 +14,7 @@ pub struct Initializer {
     pub elem: ElemType,
     /// Extents, outermost first; empty for a scalar.
     pub dims: Vec<i64>,
-    /// Where the elements are.
+    /// The elements, or where they are.
     pub data: TensorData,
 }
 

@@ -23,7 +23,7 @@ pub fn annotate(g: &Graph, violations: &Violations) -> String {
     out
 }
 
-/// Why a program does not verify: `reason`, with the violations of its graphs annotated where they have any.
+/// Explains why a program does not verify: the annotated violations of its graphs, or `reason` if they have none.
 pub fn explain(p: &Program, reason: String) -> String {
     let graphs = [(&p.graph, ""), (&p.weights, "weight program: ")];
     let annotated = graphs.map(|(g, of)| verify(g).err().map(|v| format!("{of}{}", annotate(g, &v).trim_end())));

@@ -6,7 +6,7 @@ use crate::ir::{DType, Dim, Entity, Init, Literal, Operands, Origin, ScopeId, St
 use crate::ops::{Const, Graph, Op, Program, Sample, SampleOperand};
 use proptest::prelude::*;
 
-/// Whether two graphs are equal up to the numbers of their ids and the origins of their nodes.
+/// Returns true if two graphs are equal up to the numbers of their ids and the origins of their nodes.
 fn same(a: &Graph, b: &Graph) -> bool {
     a.to_string() == b.to_string()
 }
