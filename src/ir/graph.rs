@@ -37,22 +37,19 @@ pub enum Stage {
     Built,
     /// The graph is decided for inference or training: no dropout, no undecided batch norm.
     Specialized,
-    /// The optimizing passes have run.
-    Optimized,
     /// The graph holds only ops that the target can spell.
     Legal,
 }
 
 impl Stage {
     /// Every stage, earliest first.
-    pub const ALL: [Self; 4] = [Self::Built, Self::Specialized, Self::Optimized, Self::Legal];
+    pub const ALL: [Self; 3] = [Self::Built, Self::Specialized, Self::Legal];
 
     /// The name of the stage in the text form.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Built => "built",
             Self::Specialized => "specialized",
-            Self::Optimized => "optimized",
             Self::Legal => "legal",
         }
     }

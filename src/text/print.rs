@@ -6,7 +6,7 @@ use crate::ir::{Def, Element, Entity, Init, Literal, NodeId, Param, ParamId, Ten
 use crate::ops::{AttrValue, Graph, Node};
 use std::fmt::{Display, Write as _};
 
-/// Options of [`print`].
+/// Options of [`print()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Constants of more elements than this are printed as a digest; such a text cannot be read back.
