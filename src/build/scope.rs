@@ -18,7 +18,7 @@ impl fmt::Debug for Scope<'_> {
     }
 }
 
-/// While it lives, new nodes belong to the entered scope.
+/// A guard: until it is dropped, new nodes belong to the entered scope.
 #[derive(Debug)]
 pub struct Entered<'g> {
     b: &'g Builder,
@@ -36,24 +36,24 @@ impl<'g> Scope<'g> {
         Self { b, id }
     }
 
-    /// The child of this name: `s.at("layers").at(0)`. Dots separate levels.
+    /// Returns the child of this name, as in `s.at("layers").at(0)`. Dots separate levels.
     pub fn at(self, name: impl Display) -> Self {
         let path = self.path();
         let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
         Self { b: self.b, id: self.b.scope_id(&path) }
     }
 
-    /// The full path.
+    /// Returns the full path.
     pub fn path(self) -> String {
         self.b.state.borrow().graph.scope_path(self.id).to_owned()
     }
 
-    /// The builder.
+    /// Returns the builder.
     pub fn builder(self) -> &'g Builder {
         self.b
     }
 
-    /// New nodes belong to this scope until the guard is dropped. Layers begin with
+    /// Makes this the scope of new nodes until the guard is dropped. Layers begin with
     /// `let _in = s.enter();`, so that nodes, and with them the names in the ONNX file, follow the module tree.
     #[must_use = "the scope is left when the guard is dropped"]
     pub fn enter(self) -> Entered<'g> {
@@ -61,38 +61,38 @@ impl<'g> Scope<'g> {
         Entered { b: self.b, previous }
     }
 
-    /// A trainable f32 parameter. Asking twice for one path shares it.
+    /// Declares a trainable f32 parameter. Asking again for one path returns the same parameter.
     #[track_caller]
     pub fn param(self, name: &str, shape: impl Into<Shape>, init: Init) -> T<'g> {
         self.b.param(&self.key(name), TensorType::new(DType::F32, shape), init, true)
     }
 
-    /// A buffer of the checkpoint that is not trained: running statistics.
+    /// Declares a buffer of the checkpoint that is not trained, such as running statistics.
     #[track_caller]
     pub fn buffer(self, name: &str, dtype: DType, shape: impl Into<Shape>, init: Init) -> T<'g> {
         self.b.param(&self.key(name), TensorType::new(dtype, shape), init, false)
     }
 
-    /// A buffer whose contents are computed: an index table, frequency scales.
+    /// Declares a buffer whose contents are computed, such as an index table or frequency scales.
     #[track_caller]
     pub fn computed(self, name: &str, value: Tensor) -> T<'g> {
         let (dtype, shape) = (value.dtype(), Shape::from(value.shape()));
         self.buffer(name, dtype, shape, Init::Value(Literal::new(value)))
     }
 
-    /// A constant.
+    /// Appends a constant.
     #[track_caller]
     pub fn constant(self, t: Tensor) -> T<'g> {
         self.b.constant(t)
     }
 
-    /// Zeroes elements with probability `p` in training and scales the rest by `1/(1-p)`; the identity in inference.
+    /// Sets elements to zero with probability `p` in training and scales the rest by `1/(1-p)`; the identity in inference.
     #[track_caller]
     pub fn dropout(self, x: T<'g>, p: f64) -> T<'g> {
         if p == 0.0 { x } else { self.b.apply(Dropout { ratio: p.into() }, &[x]) }
     }
 
-    /// Offers an intermediate value under a name; it is kept only when somebody [wants](Builder::want) it.
+    /// Offers an intermediate value under a name; it is kept only if the name was [requested](Builder::want).
     pub fn observe(self, tap: &str, x: T<'g>) {
         let mut s = self.b.state.borrow_mut();
         if let (true, Some(v)) = (s.wanted.contains(tap), x.id()) {
@@ -100,7 +100,7 @@ impl<'g> Scope<'g> {
         }
     }
 
-    /// Runs `f`, whose observations are not kept: parts that the original does not record.
+    /// Calls `f` and drops its observations: for parts that the original does not record.
     pub fn unobserved<R>(self, f: impl FnOnce() -> R) -> R {
         let kept = self.b.state.borrow().taps.len();
         let r = f();

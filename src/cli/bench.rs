@@ -59,7 +59,7 @@ pub(super) fn run(a: &Bench) -> Outcome {
             "--fail-over compares with the first model; give a second one, or another provider",
         ));
     }
-    let engine = engine::choose(&engine_args(a, a.provider.clone(), None))?;
+    let engine = engine::choose(&engine_args(a, a.provider.clone(), None), &a.provider)?;
     output::say(engine.name());
     let each = |v: &[usize]| if v.is_empty() { vec![None] } else { v.iter().copied().map(Some).collect() };
     let mut runs = Vec::new();
@@ -105,7 +105,7 @@ fn subjects(a: &Bench) -> Vec<Subject<'_>> {
 }
 
 fn engine_args(a: &Bench, provider: Vec<Provider>, threads: Option<usize>) -> EngineArgs {
-    EngineArgs { engine: a.engine, provider, ort_lib: a.ort_lib.clone(), threads }
+    EngineArgs { engine: a.engine, provider, allow_cpu_nodes: a.allow_cpu_nodes, ort_lib: a.ort_lib.clone(), threads }
 }
 
 /// What a table is measured with.
@@ -173,10 +173,10 @@ impl Setting<'_> {
         let options = SessionOptions {
             threads: self.threads,
             providers: vec![s.provider],
+            allow_cpu_nodes: self.a.allow_cpu_nodes,
+            profile: profile.map(Path::to_owned),
             shares_processors: true,
-            ..SessionOptions::default()
         };
-        let options = SessionOptions { profile: profile.map(Path::to_owned), ..options };
         self.engine.load(s.model, &options).map_err(Failure::from)
     }
 

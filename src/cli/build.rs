@@ -73,7 +73,7 @@ pub(super) fn run(a: &Build) -> Outcome {
     Ok(Exit::Fine)
 }
 
-/// Refuses, before any work, what could not be written or would destroy an input.
+/// Checks before any work that the output can be written and does not overwrite an input.
 fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
     files::output(out)?;
     let inputs = [("--weights", &a.weights.weights), ("--config", &a.model.config), ("--labels", &a.labels)];
@@ -106,14 +106,14 @@ fn release_of_weights(a: &Build, model: Model) -> Result<Model, Failure> {
         let given = ("release".to_owned(), release.name().into());
         let Ok(other) = resolve_with(&a.model, vec![given]) else { continue };
         if fits(&other) {
-            output::note(format_args!("the keys of {} are those of release {release}: building that", path.display()));
+            output::note(format_args!("the keys of {} are those of release {release}: building it", path.display()));
             return Ok(other);
         }
     }
     Ok(model)
 }
 
-/// Which images the file is for: as asked, else as the file was that the model comes from.
+/// Returns the image size: as requested, else that of the ONNX file that the model is read from.
 fn image_size(a: &Build) -> Result<ImageSize, Failure> {
     let from = a.model.config.as_ref().filter(|p| p.extension().is_some_and(|e| e == "onnx"));
     let (None, None, Some(path)) = (a.image_size, &a.model.input_size, from) else {
@@ -149,7 +149,7 @@ fn resolve_with(a: &ModelArgs, more: Vec<(String, toml::Value)>) -> Result<Model
     Model::resolve(&source, &sets).map_err(|e| Failure::new(exit, e))
 }
 
-/// Trainable parameters of a declared graph, batch counters left out.
+/// Counts the trainable parameters of a declared graph, without batch counters.
 pub(super) fn parameters(g: &Graph) -> u64 {
     let sizes = g.params().filter(|p| p.trainable).filter_map(|p| g.ty(p.value).shape.elements().value());
     sizes.map(i64::unsigned_abs).sum()

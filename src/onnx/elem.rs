@@ -1,6 +1,6 @@
 //! Element types of ONNX tensors, by the numbers of `TensorProto.DataType`.
 //!
-//! Numbers that are not in the table are kept as they are, so that newer files can still be looked at.
+//! Numbers that are not in the table are kept as they are, so that newer files can be inspected.
 
 use std::fmt;
 

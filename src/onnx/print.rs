@@ -1,7 +1,7 @@
 //! A model as text, for review and snapshots: one line for each node, with types where they are known.
 //!
-//! Stable: depends on the model alone. It is not read back. Names and texts of foreign files are escaped where they would
-//! break a line or a terminal.
+//! The text depends on the model alone and cannot be read back. Names and texts of foreign files are escaped where they
+//! would break a line or a terminal.
 
 use super::{Attribute, DimValue, ElemType, Graph, Initializer, Model, Node, TensorData, ValueInfo};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ impl Display for Graph {
     }
 }
 
-/// A heading and one line for each item, or nothing.
+/// Prints a heading and a line for each item; nothing if there are no items.
 fn section<T: Display>(f: &mut Formatter<'_>, title: &str, items: &[T]) -> fmt::Result {
     if !items.is_empty() {
         writeln!(f, "{title}")?;
@@ -134,7 +134,7 @@ impl Display for Type<'_> {
     }
 }
 
-/// Type and, when there are few, values of a tensor; otherwise nothing for inline bytes, and where other bytes are.
+/// Prints the type of a tensor, and its values if there are few. Otherwise prints where the bytes are, unless inline.
 struct Content<'a>(&'a Initializer);
 
 impl Display for Content<'_> {
@@ -156,7 +156,7 @@ impl Display for Content<'_> {
     }
 }
 
-/// The elements in brackets; in hexadecimal, byte by byte, where Rust has no such number.
+/// Prints the elements in brackets; as hexadecimal bytes where Rust has no such number type.
 fn values(elem: ElemType, data: &[u8]) -> String {
     macro_rules! numbers {
         ($t:ty) => {{
@@ -189,7 +189,7 @@ impl Display for Value<'_> {
     }
 }
 
-/// A name as it is, unless characters in it need quoting.
+/// Prints a name, in quotes if characters in it need them.
 struct Plain<'a>(&'a str);
 
 impl Display for Plain<'_> {
@@ -199,7 +199,7 @@ impl Display for Plain<'_> {
     }
 }
 
-/// A text in quotes, cut when long.
+/// Prints a text in quotes, cut if it is long.
 struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {

@@ -331,7 +331,7 @@ mod tests {
         b.read(|g| g.inputs()[0].value)
     }
 
-    fn shape(b: &Builder) -> Vec<Dim> {
+    fn shape(b: &Builder) -> Vec<crate::ir::Dim> {
         b.value(first(b)).dims()
     }
 

@@ -25,6 +25,7 @@ use crate::ir::Bindings;
 use crate::ops::Program;
 use crate::rewrite::{Facts, Row};
 use crate::target::Target;
+use crate::text;
 use std::fmt;
 
 /// Why a program could not be compiled.
@@ -267,7 +268,7 @@ pub fn drive(
         ctx.rows = None;
         let old = std::mem::replace(&mut out, new);
         if cfg!(debug_assertions) || i + 1 == passes.len() {
-            out.verify().map_err(|reason| PassError::Invalid { pass: pass.name, reason })?;
+            out.verify().map_err(|e| PassError::Invalid { pass: pass.name, reason: text::explain(&out, e) })?;
         }
         if let Some((before, after)) = before.zip(total(&out, &ctx)) {
             ctx.passes.push(PassCost { pass: pass.name, rewrites: ctx.rewrites() - done, before, after });

@@ -1,10 +1,15 @@
 //! Round trips, refusals, and the robustness of reading.
 
-use super::{Style, annotate, parse, parse_all, print, same};
+use super::{Style, annotate, explain, parse, parse_all, print};
 use crate::ir::verify::verify;
 use crate::ir::{DType, Dim, Entity, Init, Literal, Operands, Origin, ScopeId, Stage, Tensor, TensorType, ValueId};
-use crate::ops::{Const, Graph, Op, Sample, SampleOperand};
+use crate::ops::{Const, Graph, Op, Program, Sample, SampleOperand};
 use proptest::prelude::*;
+
+/// Returns true if two graphs are equal up to the numbers of their ids and the origins of their nodes.
+fn same(a: &Graph, b: &Graph) -> bool {
+    a.to_string() == b.to_string()
+}
 
 /// Uses every construct of the text form.
 const TEXT: &str = r#"graph vit.tiny  stage built
@@ -255,7 +260,7 @@ fn sizes_that_would_explode_are_refused() {
 }
 
 #[test]
-fn violations_are_shown_among_their_neighbours() {
+fn violations_are_shown_among_their_neighbors() {
     let mut g = graph(&line("%0 = dropout x {ratio = 0.5} : f32[batch, 4]\n  %1 = neg %0 : f32[batch, 4]"));
     g.stage = Stage::Legal;
     g.add_output("y", ValueId::new(99));
@@ -266,10 +271,28 @@ fn violations_are_shown_among_their_neighbours() {
   | [s]
   >   %0 = dropout x {ratio = 0.5} : f32[batch, 4]
   |   %1 = neg %0 : f32[batch, 4]
-output 0: `y` gives out %99, which does not exist
+output 0: the value %99 of `y` does not exist
   |   %1 = neg %0 : f32[batch, 4]
   >   output y = %?99
 "
+    );
+}
+
+#[test]
+fn an_invalid_program_is_explained_in_its_text() {
+    let mut p = Program::new(graph(&line("%0 = dropout x {ratio = 0.5} : f32[batch, 4]")));
+    assert_eq!(explain(&p, "no graph is to blame".to_owned()), "no graph is to blame");
+    p.graph.stage = Stage::Legal;
+    p.weights.add_output("w", ValueId::new(7));
+    let reason = p.verify().expect_err("invalid");
+    assert_eq!(
+        explain(&p, reason),
+        "s: node n0: dropout may not occur at stage legal
+  | [s]
+  >   %0 = dropout x {ratio = 0.5} : f32[batch, 4]
+weight program: output 0: the value %7 of `w` does not exist
+  | graph g.weights  stage legal
+  >   output w = %?7"
     );
 }
 

@@ -1,7 +1,7 @@
-//! Reading types, sizes, tensors and attribute values.
+//! Reads types, sizes, tensors and attribute values.
 //!
-//! Nothing is allocated before its text has been seen, and sizes whose products would not stay
-//! small are refused, so that a short text cannot ask for much memory.
+//! Nothing is allocated before its text has been read, and sizes whose products could become
+//! large are refused, so that a short text cannot use much memory.
 
 use super::cursor::{Cursor, ParseError};
 use crate::ir::{DType, Dim, Element, Init, Literal, Real, Shape, Symbol, Tensor, TensorType};
@@ -10,17 +10,17 @@ use std::collections::BTreeSet;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
-/// Most axes of a type. Models have at most eight.
+/// The most axes of a type. Models have at most eight.
 const MOST_AXES: usize = 64;
-/// Most terms that the product of a list of sizes may have: `(h*w + 1) * (h*w + 1)` counts four.
+/// The most terms that the product of a list of sizes may have: `(h*w + 1) * (h*w + 1)` counts four.
 const MOST_TERMS: usize = 256;
-/// Most factors in one size.
+/// The most factors in one size.
 const MOST_FACTORS: usize = 64;
 
-/// Symbols that have been declared.
+/// The declared symbols.
 pub(super) type Symbols = BTreeSet<Symbol>;
 
-/// An element type.
+/// Reads an element type.
 fn dtype(c: &mut Cursor<'_>) -> Result<DType> {
     c.peek();
     let start = c.offset();
@@ -29,7 +29,7 @@ fn dtype(c: &mut Cursor<'_>) -> Result<DType> {
         .ok_or_else(|| c.error_at(start, format!("expected an element type (f32, f64, i64, bool), found `{word}`")))
 }
 
-/// An element type with a shape: `f32[batch, 3, 16*h]`.
+/// Reads an element type with a shape: `f32[batch, 3, 16*h]`.
 pub(super) fn tensor_type(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<TensorType> {
     let dtype = dtype(c)?;
     let start = c.offset();
@@ -48,13 +48,13 @@ pub(super) fn tensor_type(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Tenso
     Ok(ty)
 }
 
-/// A size, and the number as written when it is nothing but one.
+/// Reads a size, and returns the number as written if it is a plain number.
 struct Size {
     dim: Dim,
     number: Option<i64>,
 }
 
-/// Sizes up to the closing bracket; their product has few terms.
+/// Reads sizes up to the closing bracket, whose product has few terms.
 fn sizes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Vec<Size>> {
     let start = c.offset();
     let sizes = c.items(']', |c| size(c, symbols))?;
@@ -68,7 +68,7 @@ fn sizes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Vec<Size>> {
     Ok(sizes)
 }
 
-/// A polynomial: terms with `+` and `-` between them, each a product of a number and symbols.
+/// Reads a polynomial: terms with `+` and `-` between them, each a product of a number and symbols.
 fn size(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Size> {
     c.peek();
     let start = c.offset();
@@ -183,7 +183,7 @@ impl Scalar for bool {
     }
 }
 
-/// A tensor: its type, then its elements in one pair of brackets (none for rank 0).
+/// Reads a tensor: its type, then its elements in one pair of brackets (none for rank 0).
 fn literal(c: &mut Cursor<'_>, dtype: DType) -> Result<Literal> {
     let start = c.offset();
     c.expect('[')?;
@@ -192,7 +192,7 @@ fn literal(c: &mut Cursor<'_>, dtype: DType) -> Result<Literal> {
         let start = c.offset();
         usize::try_from(i64::read(c)?).map_err(|_| c.error_at(start, "a size cannot be negative"))
     })?;
-    // Empty tensors too must have axes that can be addressed.
+    // The axes of empty tensors must be addressable too.
     let room = isize::MAX as usize / 8;
     let extent = shape.iter().filter(|&&d| d != 0).try_fold(1usize, |n, &d| n.checked_mul(d));
     if extent.is_none_or(|n| n > room) {
@@ -227,7 +227,7 @@ fn elements<A: Scalar>(c: &mut Cursor<'_>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::new(shape, data))
 }
 
-/// How a parameter starts: `constant(0.0)`, `normal(1.0)`, `uniform(0.5)`, `value(TENSOR)` or `computed`.
+/// Reads initial values: `constant(0.0)`, `normal(1.0)`, `uniform(0.5)`, `value(TENSOR)` or `computed`.
 pub(super) fn init(c: &mut Cursor<'_>, ty: &TensorType) -> Result<Init> {
     c.peek();
     let start = c.offset();
@@ -261,7 +261,7 @@ pub(super) fn init(c: &mut Cursor<'_>, ty: &TensorType) -> Result<Init> {
     Ok(real(Real(x)))
 }
 
-/// `{name = value, …}`, or nothing.
+/// Reads `{name = value, …}`, or nothing.
 pub(super) fn attributes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Attrs> {
     let mut attrs = Attrs::default();
     if !c.eat('{') {
@@ -313,7 +313,7 @@ fn is_symbol_like(word: &str) -> bool {
     word.starts_with(|x: char| x.is_ascii_alphabetic())
 }
 
-/// Whether a word means something as the value of an attribute, so that no symbol can be called so.
+/// Returns true if a word has a meaning as the value of an attribute, so that it cannot name a symbol.
 pub(super) fn is_reserved(word: &str) -> bool {
     matches!(word, "true" | "false" | "nan" | "inf") || DType::parse(word).is_some()
 }

@@ -1,6 +1,7 @@
 //! The command line as users meet it: exit codes, what is said and where, and what is left behind.
 
 mod bench;
+mod engine;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,6 +10,8 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use vit_onnx::ir::Tensor;
 use vit_onnx::weights::Writer;
+
+mod inspect;
 
 /// A folder to run in, and the program.
 struct Place {
@@ -101,9 +104,13 @@ fn cat() -> String {
     repository("examples/cat.jpg")
 }
 
-/// Whether `doctor` finds an ONNX Runtime here.
+/// Whether this program has ONNX Runtime, which is put into the tool's cache on first use; `doctor` then finds it.
 fn has_ort(p: &Place) -> bool {
-    p.vit(&["doctor", "--json"]).code == 0
+    #[cfg(feature = "runtime")]
+    vit_onnx::runtime::ort::install(&mut |_| ()).unwrap_or_else(|e| panic!("{e}"));
+    let found = p.vit(&["doctor", "--json"]).code == 0;
+    assert_eq!(found, cfg!(feature = "runtime"));
+    found
 }
 
 const MODEL: &str = "variant = 'vit'\nimage_size = 16\npatch_size = 4\nnum_classes = 7\ndim = 24\ndepth = 2\nheads = 3\nmlp_dim = 40\ndim_head = 8\n";
@@ -252,61 +259,6 @@ fn broken_model_files_are_refused() {
 }
 
 #[test]
-fn external_data_stays_in_its_folder() {
-    let p = Place::new();
-    fs::create_dir(p.path("in")).expect("a folder");
-    p.tiny("in/m.onnx", &["--external-data"]);
-    fs::copy(p.path("in/m.onnx.data"), p.path("xx.on.data")).expect("a copy");
-    let mut bytes = fs::read(p.path("in/m.onnx")).expect("a file");
-    let (from, to) = (b"m.onnx.data", b"../x.n.data");
-    let mut at = 0;
-    while let Some(i) = bytes[at..].windows(from.len()).position(|w| w == from) {
-        bytes[at + i..at + i + to.len()].copy_from_slice(to);
-        at += i + to.len();
-    }
-    assert!(at > 0, "there is a reference");
-    fs::copy(p.path("in/m.onnx.data"), p.path("x.n.data")).expect("a copy");
-    p.write("in/evil.onnx", &bytes);
-    let cat = cat();
-    p.refuses(&["predict", "in/evil.onnx", &cat, "--engine", "interpreter"], 3, &["leads upwards"]);
-    // Looking needs no tensors.
-    fs::remove_file(p.path("in/m.onnx.data")).expect("a file");
-    let d = p.vit(&["inspect", "in/m.onnx"]).says(0, &[]);
-    assert!(d.out.contains("parameters  9.4 k") && d.out.contains("transformer.layers.0"), "{}", d.out);
-    p.refuses(&["predict", "in/m.onnx", &cat, "--engine", "interpreter"], 3, &["m.onnx.data"]);
-}
-
-/// A model of another tool, with an op that is not known here.
-#[test]
-fn foreign_files_are_inspected_as_far_as_possible() {
-    use vit_onnx::onnx::{ElemType, External, Graph, Initializer, Model, Node, ValueInfo, WriteOptions, write};
-    let p = Place::new();
-    let info = |n: &str| ValueInfo::new(n, ElemType::Float, ["n".into(), 4.into()]);
-    let graph = Graph {
-        name: "g".into(),
-        nodes: vec![
-            Node::new("Celu", "/act/Celu").inputs(["x"]).outputs(["h"]),
-            Node::new("Add", "/head/Add").inputs(["h", "head.bias"]).outputs(["y"]),
-        ],
-        inputs: vec![info("x")],
-        outputs: vec![info("y")],
-        initializers: vec![Initializer::inline("head.bias", ElemType::Float, &[4], vec![0; 16])],
-        value_info: Vec::new(),
-    };
-    let model = Model { ir_version: 8, opset_imports: vec![(String::new(), 17)], graph, ..Model::default() };
-    write(&model, &p.path("f.onnx"), &WriteOptions { external: External::Never }, |_, _| Ok::<(), std::io::Error>(()))
-        .expect("a file");
-    let d = p.vit(&["inspect", "f.onnx"]).says(0, &[]);
-    assert!(d.out.contains("Add 1, Celu 1") && d.out.contains("the op Celu is not supported"), "{}", d.out);
-    let json: serde_json::Value = serde_json::from_str(&p.vit(&["inspect", "f.onnx", "--json"]).out).expect("JSON");
-    assert_eq!((json["parameters"].as_u64(), json["flops"].as_u64()), (Some(4), None));
-    p.refuses(&["inspect", "f.onnx", "--text"], 3, &["Celu"]);
-    p.refuses(&["inspect", "f.onnx", "--dot"], 3, &["Celu"]);
-    p.refuses(&["predict", "f.onnx", &cat(), "--engine", "interpreter"], 3, &["Celu"]);
-    p.refuses(&["build", "--config", "f.onnx"], 3, &["does not say which model"]);
-}
-
-#[test]
 fn tensors_must_fit_the_model() {
     let p = Place::new();
     p.tiny("m.onnx", &[]);
@@ -407,6 +359,25 @@ fn photographs_are_classified() {
     p.refuses(&["predict", "m.onnx", "absent.jpg", "--engine", "interpreter"], 3, &["absent.jpg"]);
 }
 
+/// The interpreter-only build says so where ONNX Runtime is asked for, and runs models.
+#[cfg(not(feature = "runtime"))]
+#[test]
+fn a_build_without_onnx_runtime_says_so() {
+    let p = Place::new();
+    p.tiny("m.onnx", &[]);
+    let cat = cat();
+    p.vit(&["predict", "m.onnx", &cat]).says(0, &["using the built-in interpreter"]);
+    p.refuses(
+        &["predict", "m.onnx", &cat, "--engine", "ort"],
+        4,
+        &["built without ONNX Runtime", "--engine interpreter"],
+    );
+    p.refuses(&["predict", "m.onnx", &cat, "--provider", "cuda"], 4, &["built without ONNX Runtime"]);
+    p.refuses(&["runtime", "install"], 4, &["built without ONNX Runtime"]);
+    p.vit(&["doctor"]).says(4, &["built without ONNX Runtime"]);
+}
+
+#[cfg(feature = "runtime")]
 #[test]
 fn a_library_that_was_named_must_work() {
     let p = Place::new();

@@ -46,6 +46,9 @@ pub(in crate::cli) struct Bench {
     /// Execution providers to compare: cpu, cuda, tensorrt. Every model runs on each of them.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "cpu", help_heading = "Engine")]
     pub(in crate::cli) provider: Vec<Provider>,
+    /// Let the CPU run nodes that the provider cannot run; without this they are an error.
+    #[arg(long, help_heading = "Engine")]
+    pub(in crate::cli) allow_cpu_nodes: bool,
     /// The ONNX Runtime library, or the folder it is in; `ORT_DYLIB_PATH` otherwise, or what is found on this machine.
     #[arg(long, value_name = "PATH", help_heading = "Engine")]
     pub(in crate::cli) ort_lib: Option<PathBuf>,

@@ -63,6 +63,9 @@ fn once(a: &Bench, s: &Subject, threads: Option<usize>, inputs: &Inputs) -> Resu
     if let Some(engine) = a.engine.to_possible_value() {
         c.arg("--engine").arg(engine.get_name());
     }
+    if a.allow_cpu_nodes {
+        c.arg("--allow-cpu-nodes");
+    }
     if let Some(library) = &a.ort_lib {
         c.arg("--ort-lib").arg(library);
     }
@@ -83,9 +86,13 @@ fn once(a: &Bench, s: &Subject, threads: Option<usize>, inputs: &Inputs) -> Resu
 
 /// Loads one model and runs it once: the process that [`once`] starts.
 pub(in crate::cli) fn run(a: &BenchLoad) -> Outcome {
-    let engine = engine::choose(&a.engine)?;
-    let options =
-        SessionOptions { threads: a.engine.threads, providers: a.engine.provider.clone(), ..SessionOptions::default() };
+    let engine = engine::choose(&a.engine, &a.engine.provider)?;
+    let options = SessionOptions {
+        threads: a.engine.threads,
+        providers: a.engine.provider.clone(),
+        allow_cpu_nodes: a.engine.allow_cpu_nodes,
+        ..SessionOptions::default()
+    };
     let before = Memory::of_this_process();
     let clock = Machine::start();
     let mut session = engine.load(&a.model, &options)?;

@@ -203,10 +203,10 @@ fn external_data_stay_in_the_folder_of_the_model() {
     fails(&[], "no location");
     fails(&[("location", "absent")], "absent");
     fails(&[("location", "sub")], "is a directory");
-    fails(&[good, ("length", "8")], "takes 4 bytes");
+    fails(&[good, ("length", "8")], "ask for 4");
     fails(&[good, ("offset", "5")], "which has 8");
     fails(&[good, ("offset", "18446744073709551615")], "which has 8");
-    fails(&[good, ("offset", "-1")], "no number");
+    fails(&[good, ("offset", "-1")], "not a number");
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("../secret", inner.join("link")).expect("a link");
@@ -232,7 +232,7 @@ fn foreign_parts_are_named() {
     }
     graph.node.push(node);
     let model = decode::decode(model.write_to_bytes().expect("memory grows").into()).expect("a model");
-    assert_eq!(model.not_carried, ["1 functions", "1 types of values that are no tensors"]);
+    assert_eq!(model.not_carried, ["1 functions", "1 types of values that are not tensors"]);
     let kinds: Vec<_> = model.graph.nodes[0].attributes.iter().map(|(_, v)| v.to_string()).collect();
     assert_eq!(kinds, ["<a subgraph>", "<a list of types>", "<of the unknown kind 77>"]);
 }

@@ -233,7 +233,7 @@ fn external_is_what_the_official_schema_reads() {
     assert_eq!(read(&path).expect("own file"), filled());
     fs::remove_file(data).expect("the file is there");
     let e = read(&path).expect_err("the data are gone").to_string();
-    assert!(e.contains("m.onnx.data") && e.contains("travels with the model"), "{e}");
+    assert!(e.contains("m.onnx.data") && e.contains("keep this file beside the model"), "{e}");
     let model = read_without_data(&path).expect("the model is there");
     assert_eq!(
         model.graph.initializers[2].data,

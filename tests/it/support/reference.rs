@@ -17,14 +17,96 @@ pub(crate) struct Case {
     pub(crate) config: Value,
 }
 
+/// The folders of `golden/reference`. A case that is deleted, or added without a line here, fails every test that uses
+/// cases, so a test that goes through all of them compared as many as there are.
+const CASES: [(&str, &[&str]); 2] = [
+    (
+        "latest",
+        &[
+            "cait",
+            "cross_vit",
+            "cross_vit_same_dim_gray",
+            "cvt",
+            "cvt_kernel5",
+            "deepvit",
+            "efficient_encoder_glu_resattn",
+            "efficient_encoder_plain",
+            "efficient_nystrom",
+            "levit",
+            "levit_distill",
+            "local_vit_degenerate",
+            "pit",
+            "pit_gray_heads",
+            "rvt",
+            "rvt_cls_proj",
+            "rvt_no_conv",
+            "rvt_no_rotary",
+            "rvt_partial_rotary",
+            "t2t",
+            "t2t_three_layers",
+            "vit_cls",
+            "vit_mean",
+            "vit_one_head",
+            "vit_recorder",
+            "vit_rect",
+            "vit_tokens",
+        ],
+    ),
+    (
+        "seed",
+        &[
+            "cait",
+            "cait_deep20",
+            "cait_layer_keep",
+            "cross_vit",
+            "cross_vit_same_dim",
+            "cvt",
+            "cvt_odd",
+            "deepvit",
+            "deepvit_mean_gray",
+            "efficient_encoder_glu_resattn",
+            "efficient_encoder_plain",
+            "efficient_nystrom",
+            "efficient_nystrom_nopad_noresidual",
+            "efficient_routing",
+            "efficient_sinkhorn_topk",
+            "levit",
+            "levit_distill",
+            "local_vit",
+            "local_vit_gray",
+            "pit",
+            "pit_heads_tuple",
+            "pit_one_head",
+            "rvt",
+            "rvt_gray",
+            "t2t_given_encoder",
+            "t2t_one_layer",
+            "t2t_readme_shape",
+            "t2t_three_layers",
+            "t2t_two_layers",
+            "vit_cls",
+            "vit_default_dim_head",
+            "vit_dim_head",
+            "vit_gray",
+            "vit_mean",
+            "vit_one_head",
+            "vit_one_head_proj",
+            "vit_recorder",
+            "vit_rect_input",
+        ],
+    ),
+];
+
 /// Every case of every set, sorted.
 pub(crate) fn cases() -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/reference");
     let mut out = Vec::new();
-    for set in ["latest", "seed"] {
+    for (set, names) in CASES {
         let mut dirs: Vec<PathBuf> =
             std::fs::read_dir(root.join(set)).expect("the set is there").map(|e| e.expect("an entry").path()).collect();
         dirs.sort();
+        let found: Vec<_> = dirs.iter().filter_map(|d| d.file_name()?.to_str()).collect();
+        assert_eq!(found, names, "the folders of golden/reference/{set} are those listed in CASES");
         for dir in dirs {
             let text = std::fs::read_to_string(dir.join("config.json")).expect("a case has a config");
             let config = serde_json::from_str(&text).expect("valid JSON");
