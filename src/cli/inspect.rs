@@ -4,7 +4,8 @@ use super::args::Inspect;
 use super::{Exit, Failure, Outcome, files, output};
 use crate::analysis::{self, block_of};
 use crate::lower::{self, RaiseError, Raised};
-use crate::onnx::{DimValue, ElemType, Initializer, Model, TensorData, ValueInfo};
+use crate::ir::DType;
+use crate::onnx::{DimValue, Initializer, Model, TensorData, ValueInfo};
 use crate::text::{self, Style};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -184,7 +185,7 @@ fn module_of(initializer: &str) -> String {
 
 /// Floating-point tensors; scalars are parts of formulas.
 fn is_parameter(i: &Initializer) -> bool {
-    let float = matches!(i.elem, ElemType::Float | ElemType::Double | ElemType::Float16 | ElemType::Bfloat16);
+    let float = i.elem.dtype().is_some_and(DType::is_float);
     float && i.element_count().is_some_and(|n| n > 1 || !i.name.starts_with('/'))
 }
 

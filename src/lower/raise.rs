@@ -41,21 +41,16 @@ pub struct Raised {
     pub params: HashMap<String, usize>,
 }
 
-/// The dtype of an ONNX element type, if it is one of ours.
-pub(crate) fn dtype(e: ElemType) -> Option<DType> {
-    DType::ALL.into_iter().find(|&d| super::emit::elem(d) == e)
-}
-
 /// An initializer's value.
 pub(crate) fn tensor(i: &Initializer) -> Option<Tensor> {
     let TensorData::Inline(bytes) = &i.data else { return None };
     let shape: Vec<usize> = i.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
-    Tensor::from_le_bytes(dtype(i.elem)?, &shape, bytes)
+    Tensor::from_le_bytes(i.elem.dtype()?, &shape, bytes)
 }
 
 /// The type of a graph input or output; sizes without a name get one of their own.
 pub(crate) fn value_type(v: &onnx::ValueInfo) -> Result<TensorType, RaiseError> {
-    let Some(dtype) = dtype(v.elem) else {
+    let Some(dtype) = v.elem.dtype() else {
         return unknown(format!("`{}` has element type {}, which is not supported", v.name, v.elem));
     };
     let Some(shape) = &v.shape else { return unknown(format!("`{}` has no shape", v.name)) };
@@ -179,11 +174,11 @@ impl<'g> Raise<'g> {
     /// Declares an initializer; true when it became a parameter.
     fn initializer(&mut self, i: &Initializer) -> Result<bool, RaiseError> {
         let elements = i.element_count().unwrap_or(u64::MAX);
-        if let (true, Some(t)) = (elements <= CONSTANT as u64 || i.elem == ElemType::Int64, tensor(i)) {
+        if let (true, Some(t)) = (elements <= CONSTANT as u64 || i.elem == DType::I64.into(), tensor(i)) {
             self.constant(&i.name, t);
             return Ok(false);
         }
-        let Some(dtype) = dtype(i.elem) else {
+        let Some(dtype) = i.elem.dtype() else {
             return unknown(format!("initializer `{}` has element type {}, which is not supported", i.name, i.elem));
         };
         let ty = TensorType::new(dtype, i.dims.iter().map(|&d| Dim::known(d)).collect::<Vec<_>>());
@@ -437,7 +432,7 @@ impl<'g> Raise<'g> {
             "Identity" => one(self.x(s, 0)?),
             "Cast" => {
                 let to = ElemType::from_number(s.int("to", 0) as i32);
-                match dtype(to) {
+                match to.dtype() {
                     Some(to) => one(self.x(s, 0)?.cast(to)),
                     None => s.fail(&format!("a cast to {to} is not supported")),
                 }

@@ -90,7 +90,7 @@ pub enum Attribute {
 pub struct ValueInfo {
     /// The value.
     pub name: String,
-    /// Type of its elements; [`ElemType::Undefined`] where the file gives none.
+    /// Type of its elements; [`ElemType::UNDEFINED`] where the file gives none.
     pub elem: ElemType,
     /// Extents, outermost first; `None` when not even their number is known.
     pub shape: Option<Vec<DimValue>>,
@@ -109,8 +109,8 @@ pub enum DimValue {
 
 impl ValueInfo {
     /// A tensor of known rank.
-    pub fn new(name: impl Into<String>, elem: ElemType, shape: impl Into<Vec<DimValue>>) -> Self {
-        Self { name: name.into(), elem, shape: Some(shape.into()) }
+    pub fn new(name: impl Into<String>, elem: impl Into<ElemType>, shape: impl Into<Vec<DimValue>>) -> Self {
+        Self { name: name.into(), elem: elem.into(), shape: Some(shape.into()) }
     }
 }
 

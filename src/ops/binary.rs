@@ -5,7 +5,7 @@ use super::{
     AttrValue, Attrs, EvalError, Exactness, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds,
 };
 use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
+use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use ndarray::{IxDyn, Zip};
 
 kinds! {
@@ -98,7 +98,7 @@ impl OpDef for Binary {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [a, b] = operands(x)?;
         same_dtype(a, b)?;
-        if a.dtype == DType::Bool || (self.kind == BinaryKind::Pow && !a.dtype.is_float()) {
+        if !a.dtype.is_number() || (self.kind == BinaryKind::Pow && !a.dtype.is_float()) {
             return fail(format!("takes numbers, found {a}"));
         }
         Ok(vec![TensorType { dtype: a.dtype, shape: broadcast(a, b)? }])
@@ -147,7 +147,7 @@ impl OpDef for Binary {
     fn traits(&self) -> Traits {
         let commutative = matches!(self.kind, BinaryKind::Add | BinaryKind::Mul | BinaryKind::Max | BinaryKind::Min);
         let exactness = if self.kind == BinaryKind::Pow { Exactness::Rounding } else { Exactness::Exact };
-        Traits { commutative, exactness }
+        Traits { commutative, exactness, ..Traits::EXACT }
     }
     fn flops(&self, _: &[&TensorType], y: &[&TensorType]) -> Dim {
         y[0].shape.elements()

@@ -36,7 +36,7 @@ impl OpDef for Const {
         s.node("Constant").attr("value", OnnxAttr::Tensor(self.value.tensor().clone())).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         [

@@ -1,7 +1,7 @@
 //! Reading and adding at computed places. Negative indices count from the end; an index out of
 //! range is an error of evaluation, not of typing.
 
-use super::check::{axis, dtype, equal, fail, float, operands, same_dtype};
+use super::check::{self, axis, equal, fail, float, operands, same_dtype};
 use super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
@@ -9,7 +9,8 @@ use ndarray::{IxDyn, LinalgScalar};
 
 /// Index tensors as positions on an axis of `size` elements.
 fn positions(indices: &Tensor, size: usize) -> Result<Vec<usize>, EvalError> {
-    let a = indices.array::<i64>().ok_or_else(|| EvalError(format!("indices are {}", indices.dtype())))?;
+    let wide = indices.cast(DType::I64);
+    let a = wide.array::<i64>().ok_or_else(|| EvalError(format!("indices are {}", indices.dtype())))?;
     let place = |&i: &i64| {
         let from_start = if i < 0 { i.checked_add(size as i64)? } else { i };
         usize::try_from(from_start).ok().filter(|&p| p < size)
@@ -35,7 +36,7 @@ op! {
 impl OpDef for Gather {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x, indices] = operands(x)?;
-        dtype(indices, DType::I64)?;
+        check::indices(indices)?;
         axis(x, self.axis)?;
         let mut shape = x.shape.clone();
         shape.0.splice(self.axis..=self.axis, indices.shape.iter().cloned());
@@ -74,7 +75,7 @@ impl OpDef for Gather {
         s.node("Gather").int("axis", self.axis as i64).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -87,7 +88,7 @@ impl OpDef for Gather {
 
 /// Data and indices of one rank, the indices within the data on every axis but `along`.
 fn aligned(x: &TensorType, indices: &TensorType, along: usize) -> Result<(), TypeError> {
-    dtype(indices, DType::I64)?;
+    check::indices(indices)?;
     axis(x, along)?;
     if x.rank() != indices.rank() {
         return fail(format!("ranks differ: {x} and indices {indices}"));
@@ -146,7 +147,7 @@ impl OpDef for GatherElements {
         s.node("GatherElements").int("axis", self.axis as i64).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         let at = || Tensor::new(&[2, 3], vec![0i64, 3, 3, 1, -1, 0]);

@@ -3,7 +3,7 @@
 use super::check::{axis, equal, fail, operands, same_dtype};
 use super::{Arg, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
+use crate::ir::{Array, Bindings, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
 use crate::with_array;
 use ndarray::{Axis, IxDyn, Slice as Range};
 
@@ -47,7 +47,7 @@ impl OpDef for Reshape {
         s.node("Reshape").x(0).arg(Arg::ReshapeTo(0, self.to.clone())).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
@@ -102,7 +102,7 @@ impl OpDef for Transpose {
         s.node("Transpose").ints("perm", self.perm.iter().copied()).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -146,7 +146,7 @@ impl OpDef for Expand {
         s.node("Expand").x(0).arg(Arg::Dims(self.to.clone())).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
@@ -238,7 +238,7 @@ impl OpDef for Slice {
         if self.step == 1 { call.done() } else { call.ints_arg(&[self.step as i64]).done() }
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         let s = |axis, start: i64, end: i64, step| Self { axis, start: start.into(), end: end.into(), step };
@@ -268,30 +268,22 @@ op! {
 impl OpDef for Pad {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
-        if x.dtype == DType::Bool {
-            return fail(format!("takes numbers, found {x}"));
-        }
         let size = axis(x, self.axis)? + self.before + self.after;
         let mut shape = x.shape.clone();
         shape.0[self.axis] = size;
         Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(a: &Array<A>, p: &Pad, value: A) -> Tensor {
+        fn go<A: Element>(a: &Array<A>, p: &Pad) -> Tensor {
             let mut shape = a.shape().to_vec();
             let n = shape[p.axis];
             shape[p.axis] += p.before + p.after;
-            let mut out = ndarray::ArrayD::from_elem(IxDyn(&shape), value);
+            let mut out = ndarray::ArrayD::from_elem(IxDyn(&shape), A::from_number(p.value.0.into()));
             let inside = Range::new(p.before as isize, Some((p.before + n) as isize), 1);
             out.slice_axis_mut(Axis(p.axis), inside).assign(a);
             A::wrap(out.into_shared())
         }
-        Ok(vec![match &x[0] {
-            Tensor::F32(a) => go(a, self, self.value.0 as f32),
-            Tensor::F64(a) => go(a, self, self.value.0),
-            Tensor::I64(a) => go(a, self, self.value.0 as i64),
-            Tensor::Bool(_) => return Err(EvalError("pad of a bool tensor".into())),
-        }])
+        Ok(vec![with_array!(&x[0], a => go(a, self))])
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         let len = v.x[0].dims()[self.axis].clone();
@@ -306,7 +298,7 @@ impl OpDef for Pad {
         s.node("Pad").x(0).ints_arg(&pads).arg(Arg::Const(value)).str("mode", "constant").done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -345,18 +337,13 @@ impl OpDef for Concat {
         Ok(vec![TensorType { dtype: first.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(x: &[Tensor], axis: usize) -> Result<Tensor, EvalError> {
+        fn go<A: Element>(_: &Array<A>, x: &[Tensor], axis: usize) -> Result<Tensor, EvalError> {
             let views: Option<Vec<_>> = x.iter().map(|t| t.array::<A>().map(|a| a.view())).collect();
             let views = views.ok_or_else(|| EvalError("concat of different element types".into()))?;
             let joined = ndarray::concatenate(Axis(axis), &views).map_err(|e| EvalError(format!("concat: {e}")))?;
             Ok(A::wrap(joined.as_standard_layout().into_owned().into_shared()))
         }
-        Ok(vec![match x[0].dtype() {
-            DType::F32 => go::<f32>(x, self.axis)?,
-            DType::F64 => go::<f64>(x, self.axis)?,
-            DType::I64 => go::<i64>(x, self.axis)?,
-            DType::Bool => go::<bool>(x, self.axis)?,
-        }])
+        Ok(vec![with_array!(&x[0], a => go(a, x, self.axis))?])
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         let g = v.grad(0);
@@ -373,7 +360,7 @@ impl OpDef for Concat {
         s.node("Concat").int("axis", self.axis as i64).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         vec![

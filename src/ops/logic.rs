@@ -129,7 +129,7 @@ impl OpDef for Where {
         s.node("Where").done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         let c = Tensor::new(&[2, 3], vec![true, false, false, true, true, false]);
@@ -160,17 +160,10 @@ impl OpDef for Cast {
         if self.to.is_float() && from.is_float() { Grad::one(v.grad(0).cast(from)) } else { Grad::Zero }
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        // TensorProto.DataType of the ONNX specification.
-        let to = match self.to {
-            DType::F32 => 1,
-            DType::I64 => 7,
-            DType::Bool => 9,
-            DType::F64 => 11,
-        };
-        s.node("Cast").int("to", to).done()
+        s.node("Cast").int("to", self.to.onnx().into()).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         vec![

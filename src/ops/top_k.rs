@@ -71,11 +71,12 @@ impl OpDef for TopK {
         Grad::one(v.x[0].zeros_like().scatter_add(self.axis as i64, v.y[1], v.grad(0)))
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.bf16_since("TopK", 24)?;
         let call = s.node("TopK").x(0).ints_arg(&[self.k as i64]).int("axis", self.axis as i64);
         call.int("largest", 1).int("sorted", 1).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -123,7 +124,7 @@ impl OpDef for ArgMax {
         s.node("ArgMax").int("axis", self.axis as i64).int("keepdims", 1).int("select_last_index", 0).done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -32,7 +32,7 @@ impl OpDef for Dropout {
         s.node("Identity").done()
     }
     fn traits(&self) -> Traits {
-        Traits { commutative: false, exactness: Exactness::Random }
+        Traits { exactness: Exactness::Random, ..Traits::MOVES }
     }
     fn until(&self) -> Stage {
         Stage::Built
@@ -62,7 +62,7 @@ impl OpDef for StopGradient {
         s.node("Identity").done()
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn samples() -> Vec<Sample> {
         vec![Sample::new(Self {}, [&[2, 3]])]

@@ -184,18 +184,22 @@ impl Match<'_> {
     }
 }
 
+/// Whether both are one number of a float type.
+fn rounds_to(dtype: DType, y: f64, x: f64) -> bool {
+    dtype.is_float() && dtype.round(y) == dtype.round(x)
+}
+
 struct Matcher<'a> {
     found: Match<'a>,
     miss: Option<Miss>,
 }
 
-/// The number of a uniform constant: of an f32 one the shortest decimal that rounds to it, so that what an
-/// author wrote as `1e-5` is `1e-5` again.
+/// The number of a uniform constant: the shortest decimal that rounds to it in its type, so that what an author wrote
+/// as `1e-5` is `1e-5` again.
 pub(crate) fn number(g: &Graph, v: ValueId) -> Option<f64> {
     let Op::Const(c) = &g.node(g.producer(v)?).op else { return None };
     let t = c.value.tensor();
-    let x = t.uniform()?;
-    if t.dtype() == DType::F32 { (x as f32).to_string().parse().ok() } else { Some(x) }
+    Some(t.dtype().decimal(t.uniform()?))
 }
 
 impl Matcher<'_> {
@@ -226,9 +230,9 @@ impl Matcher<'_> {
                 }
                 None => self.miss(v, || format!("`{name}` is not a constant number")),
             },
-            // The number may have been rounded to f32; nothing else counts as equal.
+            // The number may have been rounded to a float type; nothing else counts as equal.
             Pat::Number(x) => match number(g, v) {
-                Some(y) if y == *x || (g.ty(v).dtype == DType::F32 && y as f32 == *x as f32) => true,
+                Some(y) if y == *x || rounds_to(g.ty(v).dtype, y, *x) => true,
                 Some(y) => self.miss(v, || format!("wanted the constant {x}, found {y}")),
                 None => self.miss(v, || format!("wanted the constant {x}")),
             },

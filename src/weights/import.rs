@@ -190,7 +190,7 @@ mod tests {
             .collect()
     }
     fn entry(name: impl Into<String>, shape: &[usize]) -> Entry {
-        Entry { name: name.into(), stored: Stored::F32, shape: shape.to_vec() }
+        Entry { name: name.into(), stored: DType::F32.into(), shape: shape.to_vec() }
     }
     fn under(prefix: &str) -> Vec<Entry> {
         vit().iter().map(|p| entry(format!("{prefix}{}", p.path), &p.shape)).collect()

@@ -277,9 +277,10 @@ fn external_data_stays_in_its_folder() {
 /// A model of another tool, with an op that is not known here.
 #[test]
 fn foreign_files_are_inspected_as_far_as_possible() {
-    use vit_onnx::onnx::{ElemType, External, Graph, Initializer, Model, Node, ValueInfo, WriteOptions, write};
+    use vit_onnx::ir::DType;
+    use vit_onnx::onnx::{External, Graph, Initializer, Model, Node, ValueInfo, WriteOptions, write};
     let p = Place::new();
-    let info = |n: &str| ValueInfo::new(n, ElemType::Float, ["n".into(), 4.into()]);
+    let info = |n: &str| ValueInfo::new(n, DType::F32, ["n".into(), 4.into()]);
     let graph = Graph {
         name: "g".into(),
         nodes: vec![
@@ -288,7 +289,7 @@ fn foreign_files_are_inspected_as_far_as_possible() {
         ],
         inputs: vec![info("x")],
         outputs: vec![info("y")],
-        initializers: vec![Initializer::inline("head.bias", ElemType::Float, &[4], vec![0; 16])],
+        initializers: vec![Initializer::inline("head.bias", DType::F32, &[4], vec![0; 16])],
         value_info: Vec::new(),
     };
     let model = Model { ir_version: 8, opset_imports: vec![(String::new(), 17)], graph, ..Model::default() };

@@ -3,6 +3,7 @@
 mod broken;
 
 use super::*;
+use crate::ir::DType;
 use bytes::Bytes;
 use onnx_protobuf as official;
 use onnx_protobuf::Message as _;
@@ -52,17 +53,17 @@ fn model() -> Model {
                     .attribute("strings", vec!["a".to_owned(), String::new()])
                     .attribute("t", Initializer::int64s("", &[3])),
             ],
-            inputs: vec![ValueInfo::new("x", ElemType::Float, ["batch".into(), 3.into(), DimValue::Unknown])],
-            outputs: vec![ValueInfo { name: "y".to_owned(), elem: ElemType::Float, shape: None }],
+            inputs: vec![ValueInfo::new("x", DType::F32, ["batch".into(), 3.into(), DimValue::Unknown])],
+            outputs: vec![ValueInfo { name: "y".to_owned(), elem: DType::F32.into(), shape: None }],
             initializers: vec![
-                Initializer::deferred("w", ElemType::Float, &[300, 5]),
+                Initializer::deferred("w", DType::F32, &[300, 5]),
                 Initializer::int64s("shape", &[0, -1]),
-                Initializer::inline("b", ElemType::Uint8, &[5000], vec![9; 5000]),
-                Initializer::inline("none", ElemType::Float, &[0, 4], vec![]),
-                Initializer::deferred("small", ElemType::Bool, &[7]),
-                Initializer::deferred("last", ElemType::Double, &[128]),
+                Initializer::inline("b", DType::U8, &[5000], vec![9; 5000]),
+                Initializer::inline("none", DType::F32, &[0, 4], vec![]),
+                Initializer::deferred("small", DType::Bool, &[7]),
+                Initializer::deferred("last", DType::F64, &[128]),
             ],
-            value_info: vec![ValueInfo::new("flat", ElemType::Float, [])],
+            value_info: vec![ValueInfo::new("flat", DType::F32, [])],
         },
         not_carried: vec![],
     }
