@@ -3,8 +3,8 @@
 use super::args::Inspect;
 use super::{Exit, Failure, Outcome, files, output};
 use crate::analysis::{self, block_of};
-use crate::lower::{self, RaiseError, Raised};
 use crate::ir::DType;
+use crate::lower::{self, RaiseError, Raised};
 use crate::onnx::{DimValue, Initializer, Model, TensorData, ValueInfo};
 use crate::text::{self, Style};
 use serde_json::json;

@@ -60,9 +60,7 @@ fn reduce<A: Element>(a: &Array<A>, op: &Reduce, by: Arithmetic<A>) -> Tensor {
         let n = out.len_of(Axis(axis));
         out = match op.kind {
             ReduceKind::Sum => out.fold_axis(Axis(axis), by.zero, |&x, &y| (by.add)(x, y)),
-            ReduceKind::Mean => {
-                out.fold_axis(Axis(axis), by.zero, |&x, &y| (by.add)(x, y)).mapv(|x| (by.over)(x, n))
-            }
+            ReduceKind::Mean => out.fold_axis(Axis(axis), by.zero, |&x, &y| (by.add)(x, y)).mapv(|x| (by.over)(x, n)),
             ReduceKind::Max => {
                 let nan = |y: &A| y.partial_cmp(y).is_none();
                 out.fold_axis(Axis(axis), by.lowest, |&x, &y| if y > x || nan(&y) { y } else { x })
@@ -98,15 +96,18 @@ impl OpDef for Reduce {
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         Ok(vec![match &x[0] {
             Tensor::F32(a) => {
-                let by = Arithmetic { zero: 0.0, lowest: f32::NEG_INFINITY, add: |x, y| x + y, over: |x, n| x / n as f32 };
+                let by =
+                    Arithmetic { zero: 0.0, lowest: f32::NEG_INFINITY, add: |x, y| x + y, over: |x, n| x / n as f32 };
                 reduce(a, self, by)
             }
             Tensor::F64(a) => {
-                let by = Arithmetic { zero: 0.0, lowest: f64::NEG_INFINITY, add: |x, y| x + y, over: |x, n| x / n as f64 };
+                let by =
+                    Arithmetic { zero: 0.0, lowest: f64::NEG_INFINITY, add: |x, y| x + y, over: |x, n| x / n as f64 };
                 reduce(a, self, by)
             }
             Tensor::I64(a) => {
-                let by = Arithmetic { zero: 0, lowest: i64::MIN, add: i64::wrapping_add, over: |x, n| x / n.max(1) as i64 };
+                let by =
+                    Arithmetic { zero: 0, lowest: i64::MIN, add: i64::wrapping_add, over: |x, n| x / n.max(1) as i64 };
                 reduce(a, self, by)
             }
             t => return Err(EvalError(format!("reduction of a {} tensor", t.dtype()))),

@@ -249,7 +249,11 @@ impl<A: Element> Display for Number<A> {
         };
         if x.partial_cmp(&x).is_some() {
             // The decimals of the 16-bit floats are not those of the wider float that they print as.
-            if A::DTYPE.kind() == Kind::Half { write!(f, "{:?}", A::DTYPE.decimal(x.to_f64())) } else { write!(f, "{x:?}") }
+            if A::DTYPE.kind() == Kind::Half {
+                write!(f, "{:?}", A::DTYPE.decimal(x.to_f64()))
+            } else {
+                write!(f, "{x:?}")
+            }
         } else if bits(x) == bits(A::from_number(f64::NAN.into())) {
             f.write_str("nan")
         } else {

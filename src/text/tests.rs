@@ -192,7 +192,8 @@ fn numbers_are_read_without_loss() {
 fn constants_of_every_type_read_back() {
     for dtype in DType::ALL {
         let size = dtype.size();
-        let odd = [0, 1, 1 << 63, u64::MAX, 0x7ff << 52, (0x7ff << 52) + 1, 0x7f80_0000_3f80_0001, 0xff80_0001_cdcd_cdcd];
+        let odd =
+            [0, 1, 1 << 63, u64::MAX, 0x7ff << 52, (0x7ff << 52) + 1, 0x7f80_0000_3f80_0001, 0xff80_0001_cdcd_cdcd];
         let bytes: Vec<u8> = match size {
             1 | 2 => (0..1u32 << (8 * size)).flat_map(|n| n.to_le_bytes().into_iter().take(size)).collect(),
             _ => odd.iter().flat_map(|n: &u64| n.to_le_bytes()).collect(),

@@ -139,9 +139,10 @@ fn element<A: Element>(c: &mut Cursor<'_>) -> Result<A> {
         c.expect(')')?;
         let bits = hex.strip_prefix("0x").and_then(|h| u64::from_str_radix(h, 16).ok()).map(u64::to_le_bytes);
         let fits = bits.filter(|b| b[A::DTYPE.size()..].iter().all(|&b| b == 0));
-        return fits.map(|b| A::get(&b[..A::DTYPE.size()])).filter(|x| x.to_f64().is_nan()).ok_or_else(|| {
-            c.error_at(start, format!("`{hex}` are not the bits of a NaN of {}", A::DTYPE))
-        });
+        return fits
+            .map(|b| A::get(&b[..A::DTYPE.size()]))
+            .filter(|x| x.to_f64().is_nan())
+            .ok_or_else(|| c.error_at(start, format!("`{hex}` are not the bits of a NaN of {}", A::DTYPE)));
     }
     match A::parse(text) {
         Some(x) if x.to_f64().is_infinite() && text.contains(|d: char| d.is_ascii_digit()) => {

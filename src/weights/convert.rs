@@ -15,12 +15,8 @@ pub(super) fn convert(bytes: Bytes, from: DType, to: DType) -> Result<Bytes, Str
         // Writers other than PyTorch store true as any non-zero byte.
         (DType::Bool, DType::Bool) if bytes.iter().any(|&b| b > 1) => each::<bool, bool>(&bytes),
         _ if from == to => Ok(bytes),
-        (DType::F16, DType::F32) => {
-            Ok(halves(&bytes, f16::from_bits, |h: &[f16], out| h.convert_to_f32_slice(out)))
-        }
-        (DType::BF16, DType::F32) => {
-            Ok(halves(&bytes, bf16::from_bits, |h: &[bf16], out| h.convert_to_f32_slice(out)))
-        }
+        (DType::F16, DType::F32) => Ok(halves(&bytes, f16::from_bits, |h: &[f16], out| h.convert_to_f32_slice(out))),
+        (DType::BF16, DType::F32) => Ok(halves(&bytes, bf16::from_bits, |h: &[bf16], out| h.convert_to_f32_slice(out))),
         _ => with_dtype!(from, A => with_dtype!(to, B => each::<A, B>(&bytes))),
     }
 }

@@ -90,7 +90,9 @@ impl Generator {
         while at < end {
             let part = &mut buffer[..(end - at).min(CHUNK)];
             self.floats(at, part);
-            with_dtype!(self.dtype, A => part.iter().for_each(|&x| A::from_number(f64::from(x).into()).put(out)));
+            with_dtype!(self.dtype, A => for &x in part.iter() {
+                A::from_number(f64::from(x).into()).put(out);
+            });
             at += part.len();
         }
     }

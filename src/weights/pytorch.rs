@@ -50,7 +50,11 @@ impl PyTorch {
             let tensor = all.remove(&full).ok_or_else(|| {
                 malformed(path, format!("two tensors share the name `{full}`, or the file changed while it was read"))
             })?;
-            entries.push(Entry { name, stored: Stored::named(&format!("{:?}", tensor.dtype())), shape: tensor.shape().to_vec() });
+            entries.push(Entry {
+                name,
+                stored: Stored::named(&format!("{:?}", tensor.dtype())),
+                shape: tensor.shape().to_vec(),
+            });
             tensors.push(tensor);
         }
         let file = path.display();

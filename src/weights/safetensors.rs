@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(tensor(&s, index("n"), DType::I64).expect("n"), Tensor::scalar(7i64));
         let refused = tensor(&s, index("w"), DType::I64).expect_err("a float").to_string();
         assert!(refused.starts_with("tensor `w` of "), "{refused}");
-        assert!(refused.ends_with(" is stored as f32, which does not convert to i64"), "{refused}");
+        assert!(refused.ends_with(" is stored as f32, which does not convert to i64; store it as i64"), "{refused}");
         assert!(read(&s, 3, DType::F32).expect_err("out of range").to_string().contains("3 tensors only"));
     }
 

@@ -28,8 +28,19 @@ impl Stored {
     /// The type that file formats call so, in upper or lower case: `F16`, `BOOL`, `F8_E4M3`.
     pub fn named(name: &str) -> Self {
         const OTHERS: [&str; 13] = [
-            "i16", "u16", "u32", "u64", "c64", "f4", "f6_e2m3", "f6_e3m2", "f8_e4m3", "f8_e4m3fnuz", "f8_e5m2",
-            "f8_e5m2fnuz", "f8_e8m0",
+            "i16",
+            "u16",
+            "u32",
+            "u64",
+            "c64",
+            "f4",
+            "f6_e2m3",
+            "f6_e3m2",
+            "f8_e4m3",
+            "f8_e4m3fnuz",
+            "f8_e5m2",
+            "f8_e5m2fnuz",
+            "f8_e8m0",
         ];
         let ours = DType::ALL.into_iter().find(|d| d.safetensors().eq_ignore_ascii_case(name));
         let other = || OTHERS.into_iter().find(|o| o.eq_ignore_ascii_case(name)).unwrap_or("a type of no known name");

@@ -9,8 +9,8 @@ use vit_onnx::build::{Builder, T};
 use vit_onnx::eval;
 use vit_onnx::ir::{Bindings, DType, Entity, Graph, Stage, Symbol, Tensor, TensorType};
 use vit_onnx::ops::{
-    Attrs, Binary, BinaryKind, Compare, CompareKind, Grad, Op, Reduce, ReduceKind, Sample, SampleOperand, Spell, TopK, Unary,
-    UnaryKind, Vjp,
+    Attrs, Binary, BinaryKind, Compare, CompareKind, Grad, Op, Reduce, ReduceKind, Sample, SampleOperand, Spell, TopK,
+    Unary, UnaryKind, Vjp,
 };
 use vit_onnx::text;
 
@@ -148,13 +148,21 @@ fn integers_wrap() {
     for (dtype, a, b, sum, difference, product) in [
         (DType::U8, [250, 3], [10, 5], [4, 8], [240, 254], [196, 15]),
         (DType::I8, [100, -100], [100, 100], [-56, 0], [0, 56], [16, -16]),
-        (DType::I32, [i64::from(i32::MAX), -1], [1, 7], [i64::from(i32::MIN), 6], [i64::from(i32::MAX) - 1, -8], [i64::from(i32::MAX), -7]),
+        (
+            DType::I32,
+            [i64::from(i32::MAX), -1],
+            [1, 7],
+            [i64::from(i32::MIN), 6],
+            [i64::from(i32::MAX) - 1, -8],
+            [i64::from(i32::MAX), -7],
+        ),
     ] {
         for (kind, want) in [(BinaryKind::Add, sum), (BinaryKind::Sub, difference), (BinaryKind::Mul, product)] {
             let y = eval::op(&op(kind), &[x(dtype, &a), x(dtype, &b)]).expect("a value");
             assert_eq!(y, [x(dtype, &want)], "{kind:?}");
         }
-        let least = eval::op(&Compare { kind: CompareKind::Less }.into(), &[x(dtype, &a), x(dtype, &b)]).expect("a value");
+        let least =
+            eval::op(&Compare { kind: CompareKind::Less }.into(), &[x(dtype, &a), x(dtype, &b)]).expect("a value");
         assert_eq!(least, [Tensor::new(&[2], vec![a[0] < b[0], a[1] < b[1]])]);
     }
     let mean = Reduce { kind: ReduceKind::Mean, axes: vec![0], keepdims: false };

@@ -6,6 +6,7 @@ mod architecture;
 mod attention_maps;
 mod cli;
 mod conformance;
+mod dtypes;
 mod fuzz;
 mod golden;
 #[cfg(feature = "runtime")]

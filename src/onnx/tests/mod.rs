@@ -94,6 +94,26 @@ fn inline_bytes(t: &Initializer) -> &Bytes {
     if let TensorData::Inline(data) = &t.data { data } else { panic!("{} is not inline", t.name) }
 }
 
+/// An initializer of every type, by the second reader, and read back.
+#[test]
+fn initializers_of_every_type_are_what_they_say() {
+    let (_dir, path) = folder();
+    let mut model = model();
+    let tensor = |d: DType| crate::ir::Tensor::new(&[3], vec![1.0, 0.0, 100.0]).cast(d);
+    model.graph.initializers =
+        DType::ALL.map(|d| Initializer::inline(d.name(), d, &[3], tensor(d).to_le_bytes())).to_vec();
+    write(&model, &path, &NEVER, supply).expect("written");
+    let theirs = official::ModelProto::parse_from_bytes(&fs::read(&path).expect("a file")).expect("a model");
+    for (d, t) in DType::ALL.into_iter().zip(&theirs.graph.initializer) {
+        let by_name =
+            <official::tensor_proto::DataType as protobuf::Enum>::from_i32(t.data_type).expect("a number of ONNX's");
+        assert_eq!((t.name.as_str(), &t.raw_data), (d.name(), &tensor(d).to_le_bytes()));
+        let bits: String = format!("{by_name:?}").chars().filter(char::is_ascii_digit).collect();
+        assert!(bits.is_empty() || bits == (8 * d.size()).to_string(), "{d} is {by_name:?}");
+    }
+    assert_eq!(read(&path).expect("read back").graph.initializers, model.graph.initializers);
+}
+
 /// Compares an official tensor with ours; external bytes come from the file the entries name.
 fn same_tensor(theirs: &official::TensorProto, ours: &Initializer, dir: &Path) -> bool {
     assert_eq!((theirs.name.as_str(), theirs.data_type), (ours.name.as_str(), ours.elem.number()));
