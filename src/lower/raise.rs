@@ -538,8 +538,11 @@ impl<'g> Raise<'g> {
                 if axis != -1 && axis + 1 != x.rank() as i64 {
                     return s.fail("only the last axis is supported");
                 }
-                let bias = if s.has(2) { self.x(s, 2)? } else { w.zeros_like() };
-                Ok(self.apply(LayerNormalization { epsilon: s.float("epsilon", 1e-5).into() }, &[x, w, bias]))
+                let (mut x, bias) = (vec![x, w], s.has(2));
+                if bias {
+                    x.push(self.x(s, 2)?);
+                }
+                Ok(self.apply(LayerNormalization { epsilon: s.float("epsilon", 1e-5).into(), bias }, &x))
             }
             "Attention" => {
                 let mut x = vec![self.x(s, 0)?, self.x(s, 1)?, self.x(s, 2)?];

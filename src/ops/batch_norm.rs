@@ -1,7 +1,7 @@
 //! Batch normalisation, undecided and in training.
 
 use super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
-use super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, composite, op};
+use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, composite, op};
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Real, Stage, Tensor, TensorType, TypeError};
 
@@ -77,8 +77,8 @@ impl OpDef for BatchNormalization {
         Traits::ROUNDING
     }
     /// Subtract, multiply, add; in training also two means and a square.
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements() * if self.training { 7 } else { 4 }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(if self.training { 7 } else { 4 }, x, y)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x, weight, bias, mean, var] = *x else { return None };

@@ -2,10 +2,10 @@
 
 use super::check::{broadcast, fail, operands, same_dtype};
 use super::{
-    AttrValue, Attrs, EvalError, Exactness, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds,
+    AttrValue, Attrs, Cost, EvalError, Exactness, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds,
 };
 use crate::build::T;
-use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
+use crate::ir::{Array, Bindings, Element, Tensor, TensorType, TypeError};
 use ndarray::{IxDyn, Zip};
 
 kinds! {
@@ -149,8 +149,8 @@ impl OpDef for Binary {
         let exactness = if self.kind == BinaryKind::Pow { Exactness::Rounding } else { Exactness::Exact };
         Traits { commutative, exactness, ..Traits::EXACT }
     }
-    fn flops(&self, _: &[&TensorType], y: &[&TensorType]) -> Dim {
-        y[0].shape.elements()
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(1, x, y)
     }
     fn samples() -> Vec<Sample> {
         let mut all: Vec<Sample> = BinaryKind::ALL

@@ -1,7 +1,7 @@
 //! A tensor known when the graph is built.
 
 use super::check::operands;
-use super::{EvalError, Grad, OnnxAttr, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Cost, EvalError, Grad, OnnxAttr, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::ir::{Bindings, Literal, Shape, Tensor, TensorType, TypeError};
 
 op! {
@@ -37,6 +37,10 @@ impl OpDef for Const {
     }
     fn traits(&self) -> Traits {
         Traits::MOVES
+    }
+    /// A constant is in memory before the run.
+    fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
+        Cost::FREE
     }
     fn samples() -> Vec<Sample> {
         [

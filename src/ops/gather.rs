@@ -2,7 +2,7 @@
 //! range is an error of evaluation, not of typing.
 
 use super::check::{self, axis, equal, fail, float, operands, same_dtype};
-use super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
 use ndarray::{IxDyn, LinalgScalar};
@@ -77,6 +77,9 @@ impl OpDef for Gather {
     fn traits(&self) -> Traits {
         Traits::MOVES
     }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::picks(x, y)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { axis: 0 }, [&[4, 3]]).given(Tensor::new(&[2, 3], vec![0i64, 3, 3, 1, -1, 0])),
@@ -149,6 +152,9 @@ impl OpDef for GatherElements {
     fn traits(&self) -> Traits {
         Traits::MOVES
     }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::picks(x, y)
+    }
     fn samples() -> Vec<Sample> {
         let at = || Tensor::new(&[2, 3], vec![0i64, 3, 3, 1, -1, 0]);
         vec![
@@ -209,8 +215,8 @@ impl OpDef for ScatterElements {
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[2].shape.elements()
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::new(x[2].shape.elements(), x, y)
     }
     fn samples() -> Vec<Sample> {
         let one = |axis, data: &[i64]| {

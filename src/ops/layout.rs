@@ -1,7 +1,7 @@
 //! Data movement: reshape, transpose, expand, slice, pad, concat. Each is another's gradient.
 
 use super::check::{axis, equal, fail, operands, same_dtype};
-use super::{Arg, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Arg, Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
 use crate::with_array;
@@ -48,6 +48,10 @@ impl OpDef for Reshape {
     }
     fn traits(&self) -> Traits {
         Traits::MOVES
+    }
+    /// The elements stay in their order, so none is moved.
+    fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
+        Cost::FREE
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
@@ -104,6 +108,9 @@ impl OpDef for Transpose {
     fn traits(&self) -> Traits {
         Traits::MOVES
     }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { perm: vec![1, 0] }, [&[2, 3]]),
@@ -147,6 +154,9 @@ impl OpDef for Expand {
     }
     fn traits(&self) -> Traits {
         Traits::MOVES
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
@@ -240,6 +250,9 @@ impl OpDef for Slice {
     fn traits(&self) -> Traits {
         Traits::MOVES
     }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::picks(x, y)
+    }
     fn samples() -> Vec<Sample> {
         let s = |axis, start: i64, end: i64, step| Self { axis, start: start.into(), end: end.into(), step };
         vec![
@@ -299,6 +312,9 @@ impl OpDef for Pad {
     }
     fn traits(&self) -> Traits {
         Traits::MOVES
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -361,6 +377,9 @@ impl OpDef for Concat {
     }
     fn traits(&self) -> Traits {
         Traits::MOVES
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![

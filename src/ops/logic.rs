@@ -2,7 +2,9 @@
 
 use super::binary::zip;
 use super::check::{broadcast, dtype, fail, operands, same_dtype};
-use super::{AttrValue, Attrs, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds, op};
+use super::{
+    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds, op,
+};
 use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
 use ndarray::{IxDyn, Zip};
@@ -78,6 +80,9 @@ impl OpDef for Compare {
     fn traits(&self) -> Traits {
         Traits { commutative: self.kind == CompareKind::Equal, ..Traits::EXACT }
     }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(1, x, y)
+    }
     fn samples() -> Vec<Sample> {
         let one = |&kind: &CompareKind| {
             let given = |v: &[i64]| Tensor::new(&[v.len()], v.to_vec());
@@ -131,6 +136,9 @@ impl OpDef for Where {
     fn traits(&self) -> Traits {
         Traits::MOVES
     }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
+    }
     fn samples() -> Vec<Sample> {
         let c = Tensor::new(&[2, 3], vec![true, false, false, true, true, false]);
         let mut s = Sample::new(Self {}, []).given(c);
@@ -164,6 +172,9 @@ impl OpDef for Cast {
     }
     fn traits(&self) -> Traits {
         Traits::MOVES
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::moves(x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -1,9 +1,9 @@
 //! Batched matrix product.
 
 use super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
-use super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::build::T;
-use crate::ir::{Array, Bindings, Dim, Element, Shape, Tensor, TensorType, TypeError};
+use crate::ir::{Array, Bindings, Element, Shape, Tensor, TensorType, TypeError};
 use ndarray::{Array3, Ix2, IxDyn, LinalgScalar, linalg::general_mat_mul};
 
 op! {
@@ -95,8 +95,9 @@ impl OpDef for MatMul {
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
-    fn flops(&self, x: &[&TensorType], y: &[&TensorType]) -> Dim {
-        x[0].shape.last().map_or(Dim::known(0), |k| y[0].shape.elements() * k * 2)
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        let inner = &x[0].shape[x[0].rank() - 1];
+        Cost::new(y[0].shape.elements() * inner * 2, x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -6,13 +6,14 @@
 //! budget is not a fact about an op and lives in passes.
 //!
 //! *Primitives* decide everything themselves. *Composites* (module [`composite`]) are a formula in
-//! the vocabulary of primitives; type, value and gradient follow from it.
+//! the vocabulary of primitives; value and gradient follow from it.
 //!
 //! Gradients and definitions are written with the authoring handle [`T`], so `ops` and `build` know
 //! each other; neither knows files, protobuf or runtimes.
 
 mod attributes;
 pub mod check;
+mod cost;
 mod program;
 mod spell;
 mod vocab;
@@ -35,12 +36,13 @@ mod unary;
 
 pub use attributes::{Attr, AttrValue, Attrs};
 pub(crate) use attributes::{kinds, op};
+pub use cost::Cost;
 pub use program::Program;
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
 pub use vocab::Vocab;
 
 use crate::build::T;
-use crate::ir::{self, Bindings, Dim, Operator, Stage, Tensor, TensorType, TypeError};
+use crate::ir::{self, Bindings, Operator, Stage, Tensor, TensorType, TypeError};
 use std::fmt::Debug;
 
 /// A graph of [`Op`]s.
@@ -60,8 +62,6 @@ pub enum Exactness {
     Exact,
     /// Up to rounding; sums may be taken in another order.
     Rounding,
-    /// Random in training.
-    Random,
 }
 
 /// Facts that passes ask for.
@@ -71,6 +71,12 @@ pub struct Traits {
     pub commutative: bool,
     /// How engines may differ.
     pub exactness: Exactness,
+    /// Equal operands give equal results, so that two applications may become one and a known one may be computed
+    /// early. Not so where training draws random numbers.
+    pub pure: bool,
+    /// Whether a result that is known before the run may be stored although it is larger than its operands: computing
+    /// it in every run costs more than reading it.
+    pub store_grown: bool,
     /// Whether elements are moved and not computed with: `eval` is then given every element type as it is; the values
     /// of other ops are asked for in f32, f64, i64 and bool only.
     pub moves: bool,
@@ -80,7 +86,8 @@ impl Traits {
     /// Data movement.
     pub const MOVES: Self = Self { moves: true, ..Self::EXACT };
     /// Comparisons, signs and integer arithmetic.
-    pub const EXACT: Self = Self { commutative: false, exactness: Exactness::Exact, moves: false };
+    pub const EXACT: Self =
+        Self { commutative: false, exactness: Exactness::Exact, pure: true, store_grown: false, moves: false };
     /// Floating-point arithmetic.
     pub const ROUNDING: Self = Self { exactness: Exactness::Rounding, ..Self::EXACT };
 }
@@ -193,15 +200,13 @@ pub trait OpDef: Debug {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable>;
     /// Facts that passes ask for.
     fn traits(&self) -> Traits;
+    /// What a run costs, from the types of operands and results.
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost;
     /// Instances for the conformance suite.
     fn samples() -> Vec<Sample>
     where
         Self: Sized;
 
-    /// Floating-point operations, a multiply-add counting as two. Data movement costs none.
-    fn flops(&self, _x: &[&TensorType], _y: &[&TensorType]) -> Dim {
-        Dim::known(0)
-    }
     /// The formula of a composite, one value for each result; `None` for primitives.
     fn definition<'g>(&self, _x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         None
@@ -243,6 +248,16 @@ macro_rules! ops {
                     return Ok(Self::$name(op));
                 })*
                 Err(format!("there is no op `{name}`"))
+            }
+            /// Whether its value depends on its operands only: it draws no random numbers, and no attribute holds a size
+            /// that is known only when the graph runs.
+            pub fn is_settled(&self) -> bool {
+                let symbolic = |a: &AttrValue| match a {
+                    AttrValue::Dim(d) => d.value().is_none(),
+                    AttrValue::Dims(d) => d.iter().any(|d| d.value().is_none()),
+                    _ => false,
+                };
+                self.def().traits().pure && !self.attrs().iter().any(|(_, a)| symbolic(a))
             }
             /// Sample instances of every op.
             pub fn samples() -> Vec<Sample> {

@@ -1,9 +1,7 @@
 //! Sums, means and maxima over axes.
 
 use super::check::{axis, fail, number, operands};
-use super::{
-    AttrValue, Attrs, EvalError, Exactness, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds,
-};
+use super::{AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds};
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use ndarray::Axis;
 
@@ -155,11 +153,10 @@ impl OpDef for Reduce {
         }
     }
     fn traits(&self) -> Traits {
-        let exactness = if self.kind == ReduceKind::Max { Exactness::Exact } else { Exactness::Rounding };
-        Traits { exactness, ..Traits::EXACT }
+        if self.kind == ReduceKind::Max { Traits::EXACT } else { Traits::ROUNDING }
     }
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements()
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::new(x[0].shape.elements(), x, y)
     }
     fn samples() -> Vec<Sample> {
         let s = |kind, axes: &[usize], keepdims| Self { kind, axes: axes.to_vec(), keepdims };

@@ -6,7 +6,7 @@
 //! computed in f64.
 
 use super::check::{fail, float, operands, rank};
-use super::{Arg, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Arg, Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Shape, Tensor, TensorType, TypeError};
 
@@ -132,11 +132,11 @@ impl OpDef for Resize {
             .done()
     }
     fn traits(&self) -> Traits {
-        Traits::ROUNDING
+        Traits { store_grown: true, ..Traits::ROUNDING }
     }
     /// Of the two matrix products, as if the matrices were dense up to the kernel's width.
-    fn flops(&self, x: &[&TensorType], y: &[&TensorType]) -> Dim {
-        (x[0].shape.elements() + y[0].shape.elements()) * 8
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::new((x[0].shape.elements() + y[0].shape.elements()) * 8, x, y)
     }
     /// A matrix product for each axis, where sizes are known.
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {

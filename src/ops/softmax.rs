@@ -1,8 +1,8 @@
 //! Softmax.
 
 use super::check::{axis, fail, float, operands};
-use super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
-use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
+use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use crate::ir::{Array, Bindings, Element, Tensor, TensorType, TypeError};
 use ndarray::Axis;
 
 op! {
@@ -54,8 +54,8 @@ impl OpDef for Softmax {
         Traits::ROUNDING
     }
     /// Subtract, exponentiate, add, divide, and the maximum.
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements() * 5
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(5, x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![Sample::new(Self { axis: 2 }, [&[2, 3, 4]]), Sample::new(Self { axis: 0 }, [&[3, 2]])]

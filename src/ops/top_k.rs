@@ -1,7 +1,7 @@
 //! The largest elements along an axis, and where they are.
 
 use super::check::{axis, fail, operands};
-use super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
 use ndarray::Axis;
@@ -78,6 +78,10 @@ impl OpDef for TopK {
     fn traits(&self) -> Traits {
         Traits::MOVES
     }
+    /// A comparison for each element, and those of a heap of `k`.
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::new(x[0].shape.elements() * (1 + self.k.max(1).ilog2() as usize), x, y)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { axis: 1, k: 2 }, [&[3, 5]]),
@@ -125,6 +129,9 @@ impl OpDef for ArgMax {
     }
     fn traits(&self) -> Traits {
         Traits::MOVES
+    }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::new(x[0].shape.elements(), x, y)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -1,7 +1,7 @@
 //! Ops that mean something in training only.
 
 use super::check::{float, operands};
-use super::{EvalError, Exactness, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use crate::ir::{Bindings, Real, Stage, Tensor, TensorType, TypeError};
 
 op! {
@@ -32,7 +32,10 @@ impl OpDef for Dropout {
         s.node("Identity").done()
     }
     fn traits(&self) -> Traits {
-        Traits { exactness: Exactness::Random, ..Traits::MOVES }
+        Traits { pure: false, ..Traits::MOVES }
+    }
+    fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
+        Cost::FREE
     }
     fn until(&self) -> Stage {
         Stage::Built
@@ -63,6 +66,9 @@ impl OpDef for StopGradient {
     }
     fn traits(&self) -> Traits {
         Traits::MOVES
+    }
+    fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
+        Cost::FREE
     }
     fn samples() -> Vec<Sample> {
         vec![Sample::new(Self {}, [&[2, 3]])]

@@ -1,9 +1,9 @@
 //! Elementwise functions of one operand: a table.
 
 use super::check::{float, operands};
-use super::{AttrValue, Attrs, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds};
+use super::{AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds};
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, Tensor, TensorType, TypeError};
 use std::f64::consts::FRAC_2_SQRT_PI;
 
 kinds! {
@@ -154,8 +154,8 @@ impl OpDef for Unary {
             _ => Traits::ROUNDING,
         }
     }
-    fn flops(&self, _: &[&TensorType], y: &[&TensorType]) -> Dim {
-        y[0].shape.elements()
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(1, x, y)
     }
     fn samples() -> Vec<Sample> {
         UnaryKind::ALL

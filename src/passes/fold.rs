@@ -7,21 +7,31 @@
 //! Before `y = x @ transpose @w`, after `y = x @ @w.transpose` and `w.transpose = transpose @w`
 //! in the weight program.
 
-use super::{Ctx, Pass, canonicalize::is_static};
+use super::{Ctx, Pass, PassError, canonicalize::is_static, rows};
 use crate::build::{BuildErrors, Builder, T};
 use crate::eval;
 use crate::ir::{Def, Init, Side, Tensor, ValueId};
-use crate::ops::{AttrValue, Exactness, Graph, Op, Program};
+use crate::ops::{AttrValue, Graph, Op, Program};
 use crate::rewrite::replay;
 use std::collections::{BTreeMap, BTreeSet};
 
+rows! {
+    FOLD_CONSTANT = "fold-constant": "an op on constants becomes its value";
+    MOVE_OUT = "move-to-weight-program": "an op on parameters and constants becomes a parameter that the weight program computes";
+}
+
 /// Folds constants and parameter arithmetic.
-pub(super) const PASS: Pass =
-    Pass { name: "fold", doc: "constants are evaluated, parameter arithmetic is moved out", run };
+pub(super) const PASS: Pass = Pass {
+    name: "fold",
+    doc: "constants are evaluated, parameter arithmetic is moved out",
+    rules: ROWS,
+    required: false,
+    run,
+};
 /// The same after fusion.
-pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once more, after fusion", run };
-/// The same after legalisation.
-pub(super) const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalisation", run };
+pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once more, after fusion", ..PASS };
+/// The same after legalization.
+pub(super) const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalization", ..PASS };
 
 /// Results up to this many elements are folded even when larger than their operands: 1 MiB of f32.
 const SMALL: i64 = 1 << 18;
@@ -43,13 +53,12 @@ fn classify(g: &Graph) -> Side<ValueId, When> {
     for (_, n) in g.nodes() {
         let size = |v: ValueId| g.ty(v).shape.elements().value().unwrap_or(i64::MAX);
         let budget = n.inputs.iter().map(|&v| size(v)).fold(0i64, i64::saturating_add).max(SMALL);
-        let grows = matches!(n.op, Op::Resize(_));
-        let small = |v: ValueId| is_static(&g.ty(v).shape) && (grows || size(v) <= budget);
+        let traits = n.op.def().traits();
+        let small = |v: ValueId| is_static(&g.ty(v).shape) && (traits.store_grown || size(v) <= budget);
         let fits = n.outputs().all(small) && !symbolic(&n.op);
-        let pure = n.op.def().traits().exactness != Exactness::Random;
         let at = if matches!(n.op, Op::Const(_)) {
             When::Now
-        } else if !fits || !pure || n.inputs.iter().any(|&v| when[v] == When::AtRun) {
+        } else if !fits || !traits.pure || n.inputs.iter().any(|&v| when[v] == When::AtRun) {
             When::AtRun
         } else if n.inputs.iter().all(|&v| when[v] == When::Now) {
             When::Now
@@ -79,7 +88,7 @@ fn wanted(g: &Graph, when: &Side<ValueId, When>) -> BTreeSet<ValueId> {
     reads.chain(g.outputs().iter().map(|o| o.value)).collect()
 }
 
-fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
+fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
     let g = &p.graph;
     let when = classify(g);
     let wanted = wanted(g, &when);
@@ -100,9 +109,9 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
             }
             // An index out of range stays where it is: the runtime says so when it gets there.
             let y: Vec<Tensor> = n.outputs().map(|v| constants.value(v)).collect::<Option<_>>()?;
-            return ctx.spend("fold-constant").then(|| y.into_iter().map(|t| r.b.constant(t)).collect());
+            return ctx.spend(&FOLD_CONSTANT).then(|| y.into_iter().map(|t| r.b.constant(t)).collect());
         }
-        ctx.spend("move-to-weight-program").then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
+        ctx.spend(&MOVE_OUT).then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
     });
     let graph = b.finish()?;
     let weights = out.finish(&graph)?;
@@ -240,14 +249,6 @@ impl WeightWriter {
 
 fn id(t: T<'_>) -> ValueId {
     t.id().expect("what typed in the run graph types in the weight program")
-}
-
-/// Which values can only be known when the graph runs.
-pub(super) fn at_run(g: &Graph) -> Side<ValueId, bool> {
-    let when = classify(g);
-    let mut out = Side::new(g.value_count(), false);
-    g.values().for_each(|(v, _)| out[v] = when[v] == When::AtRun);
-    out
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The Gaussian error linear unit.
 
-use super::super::check::operands;
-use super::super::{EvalError, Grad, MICROSOFT, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
-use super::{evaluate, infer};
+use super::super::check::{float, operands};
+use super::super::{Cost, EvalError, Grad, MICROSOFT, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::evaluate;
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, Tensor, TensorType, TypeError};
 use std::f64::consts::FRAC_1_SQRT_2;
 
 /// `x · Φ(x)`, exactly: `x · (erf(x/√2) + 1) / 2` (Hendrycks and Gimpel, 1606.08415).
@@ -19,8 +19,9 @@ op! {
 
 impl OpDef for Gelu {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        operands::<1>(x)?;
-        infer(self, x)
+        let [x] = operands(x)?;
+        float(x)?;
+        Ok(vec![x.clone()])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         evaluate(self, x)
@@ -38,8 +39,8 @@ impl OpDef for Gelu {
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements() * 5
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(5, x, y)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };

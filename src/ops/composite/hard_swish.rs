@@ -1,10 +1,10 @@
 //! The piecewise quadratic activation of `MobileNetV3` and LeViT.
 
-use super::super::check::operands;
-use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
-use super::{evaluate, infer};
+use super::super::check::{float, operands};
+use super::super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::evaluate;
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, Tensor, TensorType, TypeError};
 
 /// `x · clamp(x + 3, 0, 6) / 6` (Howard et al., 1905.02244).
 pub fn hard_swish<V: Vocab>(x: V) -> V {
@@ -18,8 +18,9 @@ op! {
 
 impl OpDef for HardSwish {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        operands::<1>(x)?;
-        infer(self, x)
+        let [x] = operands(x)?;
+        float(x)?;
+        Ok(vec![x.clone()])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         evaluate(self, x)
@@ -36,8 +37,8 @@ impl OpDef for HardSwish {
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements() * 5
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(5, x, y)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };

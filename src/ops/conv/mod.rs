@@ -11,7 +11,7 @@ mod transpose;
 pub use transpose::ConvTranspose;
 
 use super::check::{equal, fail, float, operands, rank, same_dtype};
-use super::{EvalError, Grad, OpDef, Sample, Say, Spell, Traits, Unspellable, Vjp, op};
+use super::{Cost, EvalError, Grad, OpDef, Sample, Say, Spell, Traits, Unspellable, Vjp, op};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use kernel::Slide;
@@ -264,9 +264,9 @@ impl OpDef for Conv {
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
-    fn flops(&self, x: &[&TensorType], y: &[&TensorType]) -> Dim {
-        let products = y[0].shape.elements() * x[1].shape[1..].iter().product::<Dim>() * 2;
-        if self.bias { products + y[0].shape.elements() } else { products }
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        let window = x[1].shape[1..].iter().product::<Dim>() * 2 + usize::from(self.bias);
+        Cost::new(y[0].shape.elements() * window, x, y)
     }
     fn samples() -> Vec<Sample> {
         let c = Self::new;

@@ -1,7 +1,7 @@
 //! The adjoint of a convolution in its image.
 
 use super::super::check::{equal, fail, operands};
-use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
 use super::{Conv, images, kernel, span};
 use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
 
@@ -86,8 +86,8 @@ impl OpDef for ConvTranspose {
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements() * x[1].shape[1..].iter().product::<Dim>() * 2
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::new(x[0].shape.elements() * x[1].shape[1..].iter().product::<Dim>() * 2, x, y)
     }
     fn samples() -> Vec<Sample> {
         let of = |c: Conv, output_padding: [usize; 2]| Self {

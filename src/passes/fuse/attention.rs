@@ -1,53 +1,66 @@
 //! Scaled dot-product attention, with and without an additive bias, becomes Attention.
 
 use crate::build::T;
-use crate::ops::{Attention, Op, composite};
-use crate::rewrite::{Match, Refuse, Rule};
+use crate::ir::{Shape, TensorType};
+use crate::ops::{Attention, Op, Vocab as _, composite};
+use crate::rewrite::{Facts, Match, Pat, Refuse, Row, Rule, Vars};
 
-/// Plain and biased.
-pub(super) const RULES: &[Rule] = &[SDPA, SDPA_BIAS];
-
-const SDPA: Rule = Rule {
-    name: "sdpa",
-    doc: "softmax(q·kᵀ·scale)·v becomes Attention (arXiv 1706.03762)",
-    lhs: |x| composite::sdpa(x.any("q"), x.any("k"), x.any("v"), x.scalar("scale"), None),
-    when: one_batch,
+/// Attention without a bias.
+pub(super) const SDPA: Rule = Rule {
+    row: Row {
+        name: "sdpa",
+        doc: "softmax(q·kᵀ·scale)·v becomes Attention (arXiv 1706.03762); the scale may stand on q or k",
+    },
+    lhs: |x| sdpa(x, None),
+    when: |m, _| one_batch(m),
     rhs: |m, var| emit(m, &[var("q"), var("k"), var("v")], false),
+    results: &[],
     hint: Some(|op| matches!(op, Op::Softmax(_))),
 };
 
-const SDPA_BIAS: Rule = Rule {
-    name: "sdpa-bias",
-    doc: "softmax(q·kᵀ·scale + bias)·v becomes Attention with a bias",
-    lhs: |x| composite::sdpa(x.any("q"), x.any("k"), x.any("v"), x.scalar("scale"), Some(x.any("bias"))),
+/// Attention with a bias.
+pub(super) const SDPA_BIAS: Rule = Rule {
+    row: Row { name: "sdpa-bias", doc: "softmax(q·kᵀ·scale + bias)·v becomes Attention with a bias" },
+    lhs: |x| sdpa(x, Some(x.any("bias"))),
     when: bias_broadcasts,
     rhs: |m, var| emit(m, &[var("q"), var("k"), var("v"), var("bias")], true),
+    results: &[],
     hint: None,
 };
 
-fn emit<'g>(m: &Match<'_>, x: &[T<'g>], bias: bool) -> T<'g> {
-    x[0].builder().apply(Attention { scale: m.number("scale").into(), bias }, x)
+/// The formula, and the two others that authors write.
+fn sdpa(x: Vars, bias: Option<Pat>) -> Pat {
+    let (q, k, v, scale) = (x.any("q"), x.any("k"), x.any("v"), x.scalar("scale"));
+    let scores = |s: Pat| bias.iter().fold(s, |s, bias| s + bias.clone()).softmax_last().matmul(v.clone());
+    x.either([
+        composite::sdpa(q.clone(), k.clone(), v.clone(), scale.clone(), bias.clone()),
+        scores((q.clone() * scale.clone()).matmul(k.clone().t())),
+        scores(q.clone().matmul((k.clone() * scale.clone()).t())),
+        scores(q.matmul(k.t() * scale)),
+    ])
+}
+
+fn emit<'g>(m: &Match<'_>, x: &[T<'g>], bias: bool) -> Vec<T<'g>> {
+    x[0].builder().apply_all(Attention { scale: m.number("scale").into(), bias }, x)
 }
 
 /// Queries, keys and values agree in every leading axis: no broadcasting among them.
 fn one_batch(m: &Match<'_>) -> Result<(), Refuse> {
     let ty = |name| m.graph.ty(m.value(name));
     let (q, k, v) = (ty("q"), ty("k"), ty("v"));
-    if q.rank() != 4 || k.rank() != 4 || v.rank() != 4 {
-        return Err(Refuse(format!("q, k, v are not [batch, heads, tokens, width]: {q}, {k}, {v}")));
-    }
-    if q.shape[..2] != k.shape[..2] || q.shape[..2] != v.shape[..2] {
-        return Err(Refuse(format!("q, k, v differ in batch or heads: {q}, {k}, {v}")));
+    let lead = |t: &TensorType| Shape::from(&t.shape[..t.rank() - 2]);
+    if lead(q) != lead(k) || lead(q) != lead(v) {
+        return Err(Refuse(format!("q, k, v differ in their leading axes: {q}, {k}, {v}")));
     }
     Ok(())
 }
 
-fn bias_broadcasts(m: &Match<'_>) -> Result<(), Refuse> {
+fn bias_broadcasts(m: &Match<'_>, _: &Facts<'_>) -> Result<(), Refuse> {
     one_batch(m)?;
     let ty = |name| m.graph.ty(m.value(name));
     let (q, k, bias) = (ty("q"), ty("k"), ty("bias"));
-    let scores = [q.shape[0].clone(), q.shape[1].clone(), q.shape[2].clone(), k.shape[2].clone()];
-    let scores = crate::ir::Shape::from(scores.as_slice());
+    let (rows, keys) = (&q.shape[..q.rank() - 1], &k.shape[k.rank() - 2]);
+    let scores: Shape = rows.iter().chain([keys]).cloned().collect();
     if bias.shape.broadcast(&scores).as_ref() != Some(&scores) {
         return Err(Refuse(format!("bias {bias} does not broadcast to the scores {scores}")));
     }
@@ -128,15 +141,31 @@ mod tests {
         let shapes = |q: [i64; 4], k: [i64; 4], v: [i64; 4]| {
             on(|b| (input(b, "q", q).matmul(input(b, "k", k).t()) * 0.5).softmax(-1).matmul(input(b, "v", v)))
         };
-        let refused = "q, k, v differ in batch or heads";
+        let refused = "q, k, v differ in their leading axes";
         shapes([2, 1, 3, 4], [2, 2, 5, 4], [2, 2, 5, 6]).refused("sdpa", refused);
         shapes([2, 2, 3, 4], [1, 2, 5, 4], [2, 2, 5, 6]).refused("sdpa", refused);
         shapes([1, 2, 3, 4], [1, 2, 5, 4], [3, 2, 5, 6]).refused("sdpa", refused);
         let done = on(|b| {
             let x = input(b, "x", [2, 3, 4]);
-            (x.matmul(x.t()) * 0.5).softmax(-1).matmul(x)
+            (x.matmul(x.t()) * 0.5).softmax(-1).matmul(input(b, "v", [3, 4]))
         });
-        done.refused("sdpa", "not [batch, heads, tokens, width]");
+        done.refused("sdpa", refused);
+    }
+
+    /// Single matrices, one head, windows of heads.
+    #[test]
+    fn any_rank_is_taken() {
+        fn attend<const N: usize>(lead: [i64; N]) -> Done {
+            let of = |last: [i64; 2]| [lead.as_slice(), last.as_slice()].concat();
+            on(|b| {
+                let scores = tensor(b, "q", &of([3, 4])).matmul(tensor(b, "k", &of([5, 4])).t()) * 0.5;
+                let scores = scores + tensor(b, "bias", &[3, 5]);
+                scores.softmax(-1).matmul(tensor(b, "v", &of([5, 6])))
+            })
+        }
+        for done in [attend([]), attend([2]), attend([2, 2, 1])] {
+            assert_eq!((done.fired("sdpa-bias"), done.ops()), (1, vec!["attention"]));
+        }
     }
 
     #[test]
@@ -164,7 +193,7 @@ mod tests {
             let [q, k, v] = qkv(b);
             q.matmul(k.t()).softmax(-1).matmul(v)
         })
-        .refused("sdpa", "wanted mul, found matmul");
+        .refused("sdpa", "wanted mul, found an input or parameter");
         on(|b| {
             let [q, k, v] = qkv(b);
             (q.matmul(k.t()) * param(b, "temperature", [2, 1, 1])).softmax(-1).matmul(v)
