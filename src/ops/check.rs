@@ -22,12 +22,6 @@ pub fn number(t: &TensorType) -> Result<(), TypeError> {
     if t.dtype.is_number() { Ok(()) } else { fail(format!("takes numbers, found {t}")) }
 }
 
-/// An integer type that ONNX indexes with.
-pub fn indices(t: &TensorType) -> Result<(), TypeError> {
-    let ok = matches!(t.dtype, DType::I64 | DType::I32);
-    if ok { Ok(()) } else { fail(format!("takes i64 or i32 indices, found {t}")) }
-}
-
 /// This element type.
 pub fn dtype(t: &TensorType, want: DType) -> Result<(), TypeError> {
     if t.dtype == want { Ok(()) } else { fail(format!("takes a {want} tensor here, found {t}")) }

@@ -1,16 +1,16 @@
 //! Reading and adding at computed places. Negative indices count from the end; an index out of
 //! range is an error of evaluation, not of typing.
 
-use super::check::{self, axis, equal, fail, float, operands, same_dtype};
-use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::check::{axis, dtype, equal, fail, float, operands, same_dtype};
+use super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
 use ndarray::{IxDyn, LinalgScalar};
 
 /// Index tensors as positions on an axis of `size` elements.
 fn positions(indices: &Tensor, size: usize) -> Result<Vec<usize>, EvalError> {
-    let wide = indices.cast(DType::I64);
-    let a = wide.array::<i64>().ok_or_else(|| EvalError(format!("indices are {}", indices.dtype())))?;
+    let a = indices.array::<i64>().ok_or_else(|| EvalError(format!("indices are {}", indices.dtype())))?;
     let place = |&i: &i64| {
         let from_start = if i < 0 { i.checked_add(size as i64)? } else { i };
         usize::try_from(from_start).ok().filter(|&p| p < size)
@@ -36,7 +36,7 @@ op! {
 impl OpDef for Gather {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x, indices] = operands(x)?;
-        check::indices(indices)?;
+        dtype(indices, DType::I64)?;
         axis(x, self.axis)?;
         let mut shape = x.shape.clone();
         shape.0.splice(self.axis..=self.axis, indices.shape.iter().cloned());
@@ -74,6 +74,13 @@ impl OpDef for Gather {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Gather").int("axis", self.axis as i64).done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Gather", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        s.apply(Self { axis: s.axis(0, x)? }, &[x, s.indices(1)?])
+    }
     fn traits(&self) -> Traits {
         Traits::MOVES
     }
@@ -91,7 +98,7 @@ impl OpDef for Gather {
 
 /// Data and indices of one rank, the indices within the data on every axis but `along`.
 fn aligned(x: &TensorType, indices: &TensorType, along: usize) -> Result<(), TypeError> {
-    check::indices(indices)?;
+    dtype(indices, DType::I64)?;
     axis(x, along)?;
     if x.rank() != indices.rank() {
         return fail(format!("ranks differ: {x} and indices {indices}"));
@@ -148,6 +155,13 @@ impl OpDef for GatherElements {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("GatherElements").int("axis", self.axis as i64).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "GatherElements", 11)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        s.apply(Self { axis: s.axis(0, x)? }, &[x, s.indices(1)?])
     }
     fn traits(&self) -> Traits {
         Traits::MOVES
@@ -210,6 +224,19 @@ impl OpDef for ScatterElements {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.since("ScatterElements that adds", 16)?;
         s.node("ScatterElements").int("axis", self.axis as i64).str("reduction", "add").done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "ScatterElements", 11), ("", "Scatter", 9)]
+    }
+    /// Only what adds; before opset 16 every scatter overwrites.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        let axis = s.axis(0, x)?;
+        let reduction = if s.opset >= 16 { s.str("reduction", "none")? } else { "none".to_owned() };
+        if reduction != "add" {
+            return s.refuse(format!("reduction = {reduction} is not supported; add, of opset 16 and later, is"));
+        }
+        s.apply(Self { axis }, &[x, s.indices(1)?, s.x(2)?])
     }
     /// Repeated indices may be added in any order.
     fn traits(&self) -> Traits {

@@ -3,8 +3,10 @@
 use super::binary::zip;
 use super::check::{broadcast, dtype, fail, operands, same_dtype};
 use super::{
-    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds, op,
+    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
+    Vjp, kinds, op,
 };
+use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
 use ndarray::{IxDyn, Zip};
@@ -26,6 +28,16 @@ kinds! {
 pub struct Compare {
     /// The comparison.
     pub kind: CompareKind,
+}
+
+impl CompareKind {
+    const fn onnx(self) -> &'static str {
+        match self {
+            Self::Equal => "Equal",
+            Self::Greater => "Greater",
+            Self::Less => "Less",
+        }
+    }
 }
 
 impl Mnemonic for Compare {
@@ -70,12 +82,13 @@ impl OpDef for Compare {
         Grad::Zero
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node(match self.kind {
-            CompareKind::Equal => "Equal",
-            CompareKind::Greater => "Greater",
-            CompareKind::Less => "Less",
-        })
-        .done()
+        s.node(self.kind.onnx()).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        CompareKind::ALL.iter().map(|&k| ("", k.onnx(), 7)).collect()
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        s.apply(Self { kind: s.kind(CompareKind::ALL, CompareKind::onnx)? }, &[s.x(0)?, s.x(1)?])
     }
     fn traits(&self) -> Traits {
         Traits { commutative: self.kind == CompareKind::Equal, ..Traits::EXACT }
@@ -133,6 +146,12 @@ impl OpDef for Where {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Where").done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Where", 9)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        Ok(vec![s.x(0)?.select(s.x(1)?, s.x(2)?)])
+    }
     fn traits(&self) -> Traits {
         Traits::MOVES
     }
@@ -169,6 +188,24 @@ impl OpDef for Cast {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Cast").int("to", self.to.onnx().into()).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Cast", 7), ("", "CastLike", 15)]
+    }
+    /// `saturate` concerns 8-bit floats only.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        if s.opset >= 19 {
+            s.int("saturate", 1)?;
+        }
+        if s.op_type == "CastLike" {
+            return s.apply(Self { to: s.x(1)?.dtype() }, &[x]);
+        }
+        let Some(to) = s.maybe_int("to")? else { return s.refuse("the attribute `to` is missing") };
+        match i32::try_from(to).ok().and_then(DType::from_onnx) {
+            Some(to) => s.apply(Self { to }, &[x]),
+            None => s.refuse(format!("casts to {} are supported, not to element type {to} of ONNX", DType::names())),
+        }
     }
     fn traits(&self) -> Traits {
         Traits::MOVES

@@ -222,12 +222,9 @@ fn rounds_to(dtype: DType, y: f64, x: f64) -> bool {
     dtype.is_float() && dtype.round(y) == dtype.round(x)
 }
 
-/// The number of a uniform constant: the shortest decimal that rounds to it in its type, so that what an author wrote
-/// as `1e-5` is `1e-5` again.
-pub(crate) fn number(g: &Graph, v: ValueId) -> Option<f64> {
-    let Op::Const(c) = &g.node(g.producer(v)?).op else { return None };
-    let t = c.value.tensor();
-    Some(t.dtype().decimal(t.uniform()?))
+/// The number of a uniform constant.
+fn number(g: &Graph, v: ValueId) -> Option<f64> {
+    if let Op::Const(c) = &g.node(g.producer(v)?).op { c.number() } else { None }
 }
 
 struct Matcher<'f, 'a> {
