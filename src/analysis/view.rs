@@ -83,7 +83,7 @@ mod tests {
     fn the_arena_is_in_topological_order() {
         for e in VARIANTS {
             let m = Model::resolve(&Source::Preset(e.name, "tiny"), &[]).unwrap_or_else(|e| panic!("{e}"));
-            let c = compile(&m, &Options::default()).unwrap_or_else(|x| panic!("{}: {x}", e.name));
+            let c = compile(&m.declaration, &Options::default()).unwrap_or_else(|x| panic!("{}: {x}", e.name));
             for g in [&c.declared, &c.optimized.graph, &c.program.graph] {
                 let v = view(g);
                 assert_eq!(toposort(&v).map(|o| o.len()), Some(v.node_count()), "{}", e.name);

@@ -8,10 +8,12 @@
 
 mod diagnostics;
 mod einops;
+mod names;
 mod scope;
 mod tensor;
 
 pub use diagnostics::{BuildErrors, Diagnostic};
+pub use names::{Names, Rule, Slot, Stored};
 pub use scope::{Entered, Scope};
 pub use tensor::{Sizes, T};
 
@@ -38,6 +40,7 @@ struct State {
     /// Where a node was copied from, when a rewrite makes it.
     at: Option<&'static Location<'static>>,
     scopes: HashMap<String, ScopeId>,
+    places: scope::Places,
     params: HashMap<String, ValueId>,
     /// Results by op and operands, when equal nodes are to be shared.
     shared: Option<HashMap<(Op, Operands), ValueId>>,
@@ -63,6 +66,7 @@ impl Builder {
                 rule: None,
                 at: None,
                 scopes: HashMap::from([(String::new(), root)]),
+                places: scope::Places::default(),
                 params,
                 shared: None,
                 wanted: BTreeSet::new(),
