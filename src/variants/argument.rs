@@ -51,10 +51,7 @@ impl<const LEAST: usize, const MOST: usize> Argument for Integer<LEAST, MOST> {
     }
 
     fn read(key: &str, v: &Value, to: &mut Reading<'_>) -> Option<usize> {
-        let Some(n) = v.as_integer() else {
-            to.wrong.push(format!("{key}: expected an integer, found {v}; {} is valid", Self::valid()));
-            return None;
-        };
+        let Some(n) = v.as_integer() else { return unexpected::<Self>(key, v, to) };
         let valid = usize::try_from(n).ok().filter(|n| (LEAST..=MOST).contains(n));
         if valid.is_none() {
             to.wrong.push(format!("{key}: {n} is out of range; {} is valid", Self::valid()));
@@ -416,7 +413,7 @@ mod tests {
         for part in [
             "at.heds: all has no such key; did you mean `heads`?",
             "at.old: all has no such key",
-            "at.width: expected an integer, found \"x\"; 1 to 1048576 is valid",
+            "at.width: found \"x\"; 1 to 1048576 is valid",
             "at.depth: 0 is out of range; 1 to 10000 is valid",
             "at.classes: missing; 0 to 1048576 is valid",
             "at.dropout: 1 is out of range; a probability at least 0 and below 1 is valid",

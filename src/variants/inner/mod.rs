@@ -177,7 +177,9 @@ mod tests {
         assert!(
             fail("kind = 'nystrom'\ndepth = 2\ndim = 32").contains("inner.dim: 32 differs from the model's dim 16")
         );
-        assert!(fail("kind = 'nystrom'\ndepth = 2\ndim = 'x'").contains("inner.dim: expected an integer"));
+        assert!(
+            fail("kind = 'nystrom'\ndepth = 2\ndim = 'x'").contains("inner.dim: found \"x\"; 1 to 1048576 is valid")
+        );
     }
 
     #[test]
