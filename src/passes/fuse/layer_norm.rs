@@ -1,22 +1,24 @@
 //! `(x − μ)/√(σ² + ε)·w + b` over the last axis becomes `LayerNormalization`.
 
 use crate::ops::{LayerNormalization, composite};
-use crate::rewrite::{Match, Refuse, Rule};
+use crate::rewrite::{Facts, Match, Refuse, Row, Rule};
 
 /// Layer normalisation with gain and bias (Ba et al. 2016, arXiv 1607.06450).
 pub(super) const RULE: Rule = Rule {
-    name: "layer-norm",
-    doc: "(x − μ)/√(σ² + ε)·w + b over the last axis becomes LayerNormalization",
+    row: Row {
+        name: "layer-norm", doc: "(x − μ)/√(σ² + ε)·w + b over the last axis becomes LayerNormalization"
+    },
     lhs: |x| composite::layer_norm(x.any("x"), x.any("w"), x.any("b"), x.scalar("eps")),
     when: gain_and_bias_are_vectors,
     rhs: |m, var| {
         let op = LayerNormalization { epsilon: m.number("eps").into() };
-        var("x").builder().apply(op, &[var("x"), var("w"), var("b")])
+        var("x").builder().apply_all(op, &[var("x"), var("w"), var("b")])
     },
+    results: &[],
     hint: None,
 };
 
-fn gain_and_bias_are_vectors(m: &Match<'_>) -> Result<(), Refuse> {
+fn gain_and_bias_are_vectors(m: &Match<'_>, _: &Facts<'_>) -> Result<(), Refuse> {
     let width = m.graph.ty(m.value("x")).shape.last().cloned();
     for name in ["w", "b"] {
         let ty = m.graph.ty(m.value(name));
