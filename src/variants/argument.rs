@@ -247,7 +247,7 @@ impl<A: Argument<Value = usize>> Argument for Stages<A> {
     }
 }
 
-/// A struct of arguments, made by [`arguments!`].
+/// A struct of arguments, made by `arguments!`.
 pub trait Arguments: Sized {
     /// The keys, in the order of the fields.
     const KEYS: &'static [&'static str];
