@@ -1,6 +1,6 @@
 //! Floating-point operations, for one of whatever is counted by a symbol: one image.
 //!
-//! Counts are those of the ops ([`crate::ops::OpDef::flops`]): a multiply-add is two, data movement is free. What
+//! Counts are those of the ops ([`crate::ops::OpDef::cost`]): a multiply-add is two, data movement is free. What
 //! no output depends on is not counted.
 
 use crate::ir::{Bindings, TensorType};
@@ -27,7 +27,7 @@ pub fn flops_by_scope(g: &Graph) -> Option<BTreeMap<String, u64>> {
 fn of_node(g: &Graph, n: &Node, env: &Bindings) -> Option<u64> {
     let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
     let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
-    u64::try_from(n.op.def().flops(&x, &y).eval(env)?).ok()
+    u64::try_from(n.op.def().cost(&x, &y).flops.eval(env)?).ok()
 }
 
 /// The block that a module path belongs to: two components, and the number after them where the second is the name of

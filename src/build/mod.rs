@@ -18,7 +18,7 @@ pub use scope::{Entered, Scope};
 pub use tensor::{Sizes, T};
 
 use crate::ir::{Init, Operands, Origin, ScopeId, Stage, Symbol, Tensor, TensorType, ValueId};
-use crate::ops::{Const, Exactness, Graph, Op};
+use crate::ops::{Const, Graph, Op};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::Location;
@@ -161,7 +161,7 @@ impl Builder {
         let mut guard = self.state.borrow_mut();
         let s = &mut *guard;
         // Two draws of one random op are two values.
-        let shares = s.shared.is_some() && op.def().traits().exactness != Exactness::Random;
+        let shares = s.shared.is_some() && op.def().traits().pure;
         let key = shares.then(|| (op.clone(), inputs.clone()));
         if let Some(&v) = s.shared.as_ref().zip(key.as_ref()).and_then(|(m, key)| m.get(key)) {
             let node = s.graph.producer(v).expect("shared values are results of nodes");

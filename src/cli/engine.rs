@@ -9,13 +9,13 @@ use std::path::Path;
 pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Session>), Failure> {
     files::model(model)?;
     let engine = choose(a)?;
-    let options = SessionOptions { threads: a.threads, providers: a.provider.clone() };
+    let options = SessionOptions { threads: a.threads, providers: a.provider.clone(), ..SessionOptions::default() };
     let session = engine.load(model, &options).map_err(Failure::from)?;
     Ok((engine.name(), session))
 }
 
 /// The engine: a library that was named must work, one that was looked for may be absent.
-fn choose(a: &EngineArgs) -> Result<Box<dyn Engine>, Failure> {
+pub(super) fn choose(a: &EngineArgs) -> Result<Box<dyn Engine>, Failure> {
     match a.engine {
         EngineChoice::Interpreter => Ok(Box::new(Interpreter)),
         EngineChoice::Ort => ort(a),

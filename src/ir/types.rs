@@ -96,6 +96,11 @@ impl TensorType {
         Self { dtype, shape: shape.into() }
     }
 
+    /// Size in bytes of a dense tensor of this type.
+    pub fn bytes(&self) -> Dim {
+        self.shape.elements() * self.dtype.size()
+    }
+
     /// Number of axes.
     pub fn rank(&self) -> usize {
         self.shape.len()

@@ -13,7 +13,7 @@ pub fn layer_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
     let _in = s.enter();
     let d = x.size(-1);
     let (w, b) = (s.param("weight", [d], Init::ONES), s.param("bias", [d], Init::ZEROS));
-    composite::layer_norm(x, w, b, x.scalar(EPS))
+    composite::layer_norm(x, w, Some(b), x.scalar(EPS))
 }
 
 /// The norm of current x-transformers: [`layer_norm`] without a bias, its scale counted from one. Key `gamma` `[d]`.
@@ -21,7 +21,7 @@ pub fn layer_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
 pub fn unit_offset_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
     let _in = s.enter();
     let gamma = s.param("gamma", [x.size(-1)], Init::ZEROS);
-    composite::layer_norm(x, gamma + 1.0, gamma.zeros_like(), x.scalar(EPS))
+    composite::layer_norm(x, gamma + 1.0, None, x.scalar(EPS))
 }
 
 /// `torch.nn.BatchNorm2d` of `[b, c, H, W]`, eps 1e-5, momentum 0.1, undecided between inference and training;
@@ -46,6 +46,6 @@ pub fn channel_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
     let c = x.size(1);
     let (gain, bias) = (s.param("weight", [c], Init::ONES), s.param("bias", [c], Init::ZEROS));
     // Channels last: the form that the runtime's layer norm takes.
-    let y = composite::layer_norm(x.rearrange("b c h w -> b h w c", &[]), gain, bias, x.scalar(EPS));
+    let y = composite::layer_norm(x.rearrange("b c h w -> b h w c", &[]), gain, Some(bias), x.scalar(EPS));
     y.rearrange("b h w c -> b c h w", &[])
 }

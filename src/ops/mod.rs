@@ -1,19 +1,21 @@
 //! Every fact about every op, one file per family.
 //!
 //! The `ops!` table below is the only list of ops. An op implements [`OpDef`] in its own file: its type
-//! rule, its value, its gradient, its ONNX spelling, its traits and sample instances. None of these
+//! rule, its value, its gradient, its ONNX spelling and reading, its traits and sample instances. None of these
 //! has a default, so a missing decision does not compile. What depends on neighbours, target or
 //! budget is not a fact about an op and lives in passes.
 //!
 //! *Primitives* decide everything themselves. *Composites* (module [`composite`]) are a formula in
-//! the vocabulary of primitives; type, value and gradient follow from it.
+//! the vocabulary of primitives; value and gradient follow from it.
 //!
 //! Gradients and definitions are written with the authoring handle [`T`], so `ops` and `build` know
 //! each other; neither knows files, protobuf or runtimes.
 
 mod attributes;
 pub mod check;
+mod cost;
 mod program;
+mod site;
 mod spell;
 mod vocab;
 
@@ -35,12 +37,14 @@ mod unary;
 
 pub use attributes::{Attr, AttrValue, Attrs};
 pub(crate) use attributes::{kinds, op};
+pub use cost::Cost;
 pub use program::Program;
+pub use site::{OnnxOp, Operand, Site, Unread};
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
 pub use vocab::Vocab;
 
 use crate::build::T;
-use crate::ir::{self, Bindings, Dim, Operator, Stage, Tensor, TensorType, TypeError};
+use crate::ir::{self, Bindings, Operator, Stage, Tensor, TensorType, TypeError};
 use std::fmt::Debug;
 
 /// A graph of [`Op`]s.
@@ -60,8 +64,6 @@ pub enum Exactness {
     Exact,
     /// Up to rounding; sums may be taken in another order.
     Rounding,
-    /// Random in training.
-    Random,
 }
 
 /// Facts that passes ask for.
@@ -71,13 +73,19 @@ pub struct Traits {
     pub commutative: bool,
     /// How engines may differ.
     pub exactness: Exactness,
+    /// Equal operands give equal results, so that two applications may become one and a known one may be computed
+    /// early. Not so where training draws random numbers.
+    pub pure: bool,
+    /// Whether a result that is known before the run may be stored although it is larger than its operands: computing
+    /// it in every run costs more than reading it.
+    pub store_grown: bool,
 }
 
 impl Traits {
     /// Data movement and integer arithmetic.
-    pub const EXACT: Self = Self { commutative: false, exactness: Exactness::Exact };
+    pub const EXACT: Self = Self { commutative: false, exactness: Exactness::Exact, pure: true, store_grown: false };
     /// Floating-point arithmetic.
-    pub const ROUNDING: Self = Self { commutative: false, exactness: Exactness::Rounding };
+    pub const ROUNDING: Self = Self { exactness: Exactness::Rounding, ..Self::EXACT };
 }
 
 /// What a gradient rule is given: operands, results, and for each result its cotangent if one flows.
@@ -185,17 +193,23 @@ pub trait OpDef: Debug {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g>;
     /// The ONNX spelling.
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable>;
+    /// The ONNX ops that are read as this one or as formulas around it; no two ops name the same.
+    fn onnx_ops() -> Vec<OnnxOp>
+    where
+        Self: Sized;
+    /// The reading of a node of one of [`onnx_ops`](Self::onnx_ops), in every opset from 7 on: one value for each result.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread>
+    where
+        Self: Sized;
     /// Facts that passes ask for.
     fn traits(&self) -> Traits;
+    /// What a run costs, from the types of operands and results.
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost;
     /// Instances for the conformance suite.
     fn samples() -> Vec<Sample>
     where
         Self: Sized;
 
-    /// Floating-point operations, a multiply-add counting as two. Data movement costs none.
-    fn flops(&self, _x: &[&TensorType], _y: &[&TensorType]) -> Dim {
-        Dim::known(0)
-    }
     /// The formula of a composite, one value for each result; `None` for primitives.
     fn definition<'g>(&self, _x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         None
@@ -238,6 +252,20 @@ macro_rules! ops {
                 })*
                 Err(format!("there is no op `{name}`"))
             }
+            /// The values that a node of an ONNX model means.
+            pub fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+                let named = |o: &&OnnxOp| (o.0, o.1) == (s.domain, s.op_type);
+                $(if let Some(&(_, _, since)) = <$path as OpDef>::onnx_ops().iter().find(named) {
+                    return s.read(since, <$path as OpDef>::read);
+                })*
+                s.unknown()
+            }
+            /// Every ONNX op that can be read.
+            pub fn onnx_ops() -> Vec<OnnxOp> {
+                let mut all = Vec::new();
+                $(all.extend(<$path as OpDef>::onnx_ops());)*
+                all
+            }
             /// Whether its value depends on its operands only: it draws no random numbers, and no attribute holds a size
             /// that is known only when the graph runs.
             pub fn is_settled(&self) -> bool {
@@ -246,7 +274,7 @@ macro_rules! ops {
                     AttrValue::Dims(d) => d.iter().any(|d| d.value().is_none()),
                     _ => false,
                 };
-                self.def().traits().exactness != Exactness::Random && !self.attrs().iter().any(|(_, a)| symbolic(a))
+                self.def().traits().pure && !self.attrs().iter().any(|(_, a)| symbolic(a))
             }
             /// Sample instances of every op.
             pub fn samples() -> Vec<Sample> {
@@ -293,9 +321,9 @@ ops! {
 }
 
 pub use binary::BinaryKind;
+pub(crate) use layout::ranges;
 pub use logic::CompareKind;
 pub use reduce::ReduceKind;
-pub(crate) use resize::CUBIC_A;
 pub use unary::UnaryKind;
 
 impl Operator for Op {

@@ -1,9 +1,12 @@
 //! Elementwise functions of one operand: a table.
 
 use super::check::{float, operands};
-use super::{AttrValue, Attrs, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds};
+use super::{
+    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
+    Vjp, kinds,
+};
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, Tensor, TensorType, TypeError};
 use std::f64::consts::FRAC_2_SQRT_PI;
 
 kinds! {
@@ -145,14 +148,21 @@ impl OpDef for Unary {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node(self.kind.onnx()).done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        let since = |k| if k == UnaryKind::Erf { 9 } else { 7 };
+        UnaryKind::ALL.iter().map(|&k| ("", k.onnx(), since(k))).collect()
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        s.apply(Self { kind: s.kind(UnaryKind::ALL, UnaryKind::onnx)? }, &[s.x(0)?])
+    }
     fn traits(&self) -> Traits {
         match self.kind {
             UnaryKind::Neg | UnaryKind::Relu | UnaryKind::Abs => Traits::EXACT,
             _ => Traits::ROUNDING,
         }
     }
-    fn flops(&self, _: &[&TensorType], y: &[&TensorType]) -> Dim {
-        y[0].shape.elements()
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(1, x, y)
     }
     fn samples() -> Vec<Sample> {
         UnaryKind::ALL

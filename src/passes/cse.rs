@@ -3,7 +3,7 @@
 use super::{Ctx, Pass, PassError, rows};
 use crate::build::Builder;
 use crate::ir::{Operands, ValueId};
-use crate::ops::{Exactness, Op, Program};
+use crate::ops::{Op, Program};
 use crate::rewrite::replay;
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
     #[expect(clippy::mutable_key_type, reason = "what is mutable in a constant is when its digest is computed")]
     let mut seen: HashMap<(Op, Operands), Vec<ValueId>> = HashMap::new();
     replay(&p.graph, &b, &mut |r, _, n| {
-        if n.op.def().traits().exactness == Exactness::Random {
+        if !n.op.def().traits().pure {
             return None;
         }
         let x = r.operands(n);

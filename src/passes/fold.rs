@@ -11,7 +11,7 @@ use super::{Ctx, Pass, PassError, canonicalize::is_static, rows};
 use crate::build::{BuildErrors, Builder, T};
 use crate::eval;
 use crate::ir::{Def, Init, Side, Tensor, ValueId};
-use crate::ops::{AttrValue, Exactness, Graph, Op, Program};
+use crate::ops::{AttrValue, Graph, Op, Program};
 use crate::rewrite::replay;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,13 +53,12 @@ fn classify(g: &Graph) -> Side<ValueId, When> {
     for (_, n) in g.nodes() {
         let size = |v: ValueId| g.ty(v).shape.elements().value().unwrap_or(i64::MAX);
         let budget = n.inputs.iter().map(|&v| size(v)).fold(0i64, i64::saturating_add).max(SMALL);
-        let grows = matches!(n.op, Op::Resize(_));
-        let small = |v: ValueId| is_static(&g.ty(v).shape) && (grows || size(v) <= budget);
+        let traits = n.op.def().traits();
+        let small = |v: ValueId| is_static(&g.ty(v).shape) && (traits.store_grown || size(v) <= budget);
         let fits = n.outputs().all(small) && !symbolic(&n.op);
-        let pure = n.op.def().traits().exactness != Exactness::Random;
         let at = if matches!(n.op, Op::Const(_)) {
             When::Now
-        } else if !fits || !pure || n.inputs.iter().any(|&v| when[v] == When::AtRun) {
+        } else if !fits || !traits.pure || n.inputs.iter().any(|&v| when[v] == When::AtRun) {
             When::AtRun
         } else if n.inputs.iter().all(|&v| when[v] == When::Now) {
             When::Now

@@ -444,7 +444,7 @@ mod tests {
         let y = image.conv(Conv::new().stride(2), param(b, "patch.w", [6, 2, 2, 2]), Some(param(b, "patch.b", [6])));
         let y = y * positive(b, "bn.w", [6, 1, 1]) + param(b, "bn.b", [6, 1, 1]);
         let x = y.reshape([b.symbol("batch"), 6.into(), 4.into()]).t() + param(b, "pos", [1, 4, 6]);
-        let norm = composite::layer_norm(x, positive(b, "norm.w", [6]), param(b, "norm.b", [6]), x.scalar(1e-5));
+        let norm = composite::layer_norm(x, positive(b, "norm.w", [6]), Some(param(b, "norm.b", [6])), x.scalar(1e-5));
         let qkv = (norm + param(b, "pos2", [1, 4, 6])).matmul(param(b, "qkv", [18, 6]).t());
         let [q, k, v] = qkv.chunk::<3>(-1).map(|t| {
             let heads: [Dim; 4] = [b.symbol("batch"), 4.into(), 2.into(), 3.into()];
@@ -483,7 +483,7 @@ mod tests {
             &Program::new(graph(Stage::Built, |b| {
                 let x = batched(b, "x", [3, 4]);
                 let w = positive(b, "w", [4]);
-                composite::layer_norm(x, w, param(b, "b", [4]), x.scalar(1e-5)) + param(b, "pos", [1, 3, 4])
+                composite::layer_norm(x, w, Some(param(b, "b", [4])), x.scalar(1e-5)) + param(b, "pos", [1, 3, 4])
             })),
             None,
         );

@@ -1,7 +1,7 @@
 //! Facts about a graph that rules ask for, each computed once, when it is first asked for.
 
 use crate::ir::{Bindings, Def, NodeId, Side, TensorType, ValueId};
-use crate::ops::{Graph, Node, Op};
+use crate::ops::{Cost, Graph, Node};
 use crate::target::{Machine, Target};
 use std::cell::OnceCell;
 use std::ops::{Add, AddAssign};
@@ -125,18 +125,13 @@ impl<'a> Facts<'a> {
             env.extend(self.setting.assume.clone());
             env
         });
-        // Another view of the same bytes.
-        if matches!(n.op, Op::Reshape(_)) {
-            return Estimate::default();
-        }
         let x: Vec<&TensorType> = n.inputs.iter().map(|&v| self.graph.ty(v)).collect();
         let y: Vec<&TensorType> = n.outputs().map(|v| self.graph.ty(v)).collect();
-        let size = |t: &&TensorType| t.shape.elements().eval(env).unwrap_or(i64::MAX) as f64 * t.dtype.size() as f64;
-        Estimate {
-            flops: n.op.def().flops(&x, &y).eval(env).unwrap_or(i64::MAX) as f64,
-            bytes: x.iter().chain(&y).map(size).sum(),
-            nodes: 1.0,
-        }
+        let cost = n.op.def().cost(&x, &y);
+        // Another view of the same bytes is no work at all.
+        let nodes = if cost == Cost::FREE { 0.0 } else { 1.0 };
+        let [flops, read, written] = cost.eval(env).unwrap_or([u64::MAX; 3]).map(|n| n as f64);
+        Estimate { flops, bytes: read + written, nodes }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::lower;
 use crate::onnx::{self, Model};
 use crate::ops::Graph;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The built-in interpreter.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +25,10 @@ impl Engine for Interpreter {
         if let Some(p) = options.providers.iter().find(|p| **p != super::Provider::Cpu) {
             let reason = "it runs on the CPU only".to_owned();
             return Err(EngineError::Provider { provider: *p, engine: self.name(), reason });
+        }
+        if options.profile.is_some() {
+            let reason = "it writes no profiles; use ONNX Runtime (`--engine ort`)".to_owned();
+            return Err(EngineError::Unavailable { engine: self.name(), reason });
         }
         let bad = |reason: String| EngineError::Model { path: model.to_owned(), reason };
         let file = onnx::read(model).map_err(|e| bad(e.to_string()))?;
@@ -65,5 +69,8 @@ impl Session for Loaded {
         };
         eval::run(&self.graph, &mut param, &given)
             .map_err(|e| EngineError::Run { engine: Interpreter.name(), reason: e.to_string() })
+    }
+    fn end_profile(&mut self) -> Result<Option<PathBuf>, EngineError> {
+        Ok(None)
     }
 }

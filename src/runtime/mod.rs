@@ -19,7 +19,7 @@ pub use port::{Port, PortDim, check_inputs};
 pub use provider::{Provider, UnknownProvider};
 
 use crate::ir::Tensor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a session is set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,12 @@ pub struct SessionOptions {
     /// Providers in order of preference; empty means the CPU. Operators a provider cannot run are
     /// run by the next one, the CPU being the implied last.
     pub providers: Vec<Provider>,
+    /// Record every node that runs, with its time, in a JSON file whose path starts with this one; see
+    /// [`Session::end_profile`].
+    pub profile: Option<PathBuf>,
+    /// Threads rest as soon as a run ends, instead of waiting for the next one actively for a while: other sessions
+    /// would be slowed down by them.
+    pub shares_processors: bool,
 }
 
 /// Something that can run ONNX models.
@@ -59,4 +65,11 @@ pub trait Session: Send {
     /// [`EngineError::Inputs`] naming every missing, unknown, repeated or wrongly shaped input;
     /// [`EngineError::Run`] when the engine fails while computing.
     fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, EngineError>;
+
+    /// Ends the profile that [`SessionOptions::profile`] asked for and returns the file it was written to, which is
+    /// complete only now. Returns `None` when no profile was asked for or it has ended.
+    ///
+    /// # Errors
+    /// [`EngineError::Run`] when the engine cannot write the file.
+    fn end_profile(&mut self) -> Result<Option<PathBuf>, EngineError>;
 }

@@ -44,7 +44,7 @@ enum Step {
     Expand(usize, u8),
     Gelu(usize),
     HardSwish(usize),
-    LayerNorm(usize, bool),
+    LayerNorm(usize, u8),
     Attention(usize, bool),
     Dropout(usize),
     Output(usize),
@@ -72,7 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (v(), n()).prop_map(|(a, k)| Step::Expand(a, k)),
         1 => v().prop_map(Step::Gelu),
         1 => v().prop_map(Step::HardSwish),
-        1 => (v(), any::<bool>()).prop_map(|(a, p)| Step::LayerNorm(a, p)),
+        1 => (v(), 0..3u8).prop_map(|(a, form)| Step::LayerNorm(a, form)),
         1 => (v(), any::<bool>()).prop_map(|(a, b)| Step::Attention(a, b)),
         1 => v().prop_map(Step::Dropout),
         1 => v().prop_map(Step::Output),
@@ -262,12 +262,13 @@ impl<'g> Maker<'g> {
             }
             Step::Gelu(a) => Some(composite::gelu(self.value(a))),
             Step::HardSwish(a) => Some(composite::hard_swish(self.value(a))),
-            Step::LayerNorm(a, plain) => {
+            Step::LayerNorm(a, form) => {
                 let x = self.value(a);
                 let width = x.dims().last()?.value()?;
-                let (w, b) = (self.param(vec![width], Init::ONES), self.param(vec![width], Init::NORMAL));
+                let w = self.param(vec![width], Init::ONES);
+                let b = (form > 0).then(|| self.param(vec![width], Init::NORMAL));
                 let y = composite::layer_norm(x, w, b, x.scalar(0.1));
-                Some(if plain { y } else { y + self.param(vec![1, width], Init::NORMAL) })
+                Some(if form < 2 { y } else { y + self.param(vec![1, width], Init::NORMAL) })
             }
             Step::Attention(a, bias) => {
                 let x = self.value(a);

@@ -1,8 +1,10 @@
 //! Scaled dot-product attention.
 
-use super::super::check::{equal, fail, operands, rank_at_least};
-use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
-use super::{evaluate, infer};
+use super::super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
+use super::super::{
+    Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op,
+};
+use super::evaluate;
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Real, Shape, Tensor, TensorType, TypeError};
 
@@ -35,6 +37,10 @@ impl OpDef for Attention {
         } else {
             operands(x)?
         };
+        float(q)?;
+        for t in x {
+            same_dtype(q, t)?;
+        }
         for t in [q, k, v] {
             rank_at_least(t, 2)?;
         }
@@ -45,14 +51,15 @@ impl OpDef for Attention {
         let n = q.rank();
         equal(&format!("sizes of queries {q} and keys {k}"), &q.shape[n - 1], &k.shape[n - 1])?;
         equal(&format!("numbers of keys {k} and values {v}"), &k.shape[n - 2], &v.shape[n - 2])?;
-        if let Some(bias) = x.get(3) {
-            let mut scores = lead(q);
-            scores.0.extend([q.shape[n - 2].clone(), k.shape[n - 2].clone()]);
-            if bias.shape.broadcast(&scores).as_ref() != Some(&scores) {
-                return fail(format!("the bias {bias} does not broadcast to the scores {scores}"));
-            }
+        if k.shape[n - 2].is(0) {
+            return fail(format!("there are no keys in {k}"));
         }
-        infer(self, x)
+        let rows = |last: &Dim| q.shape[..n - 1].iter().chain([last]).cloned().collect::<Shape>();
+        let scores = rows(&k.shape[n - 2]);
+        if let Some(bias) = x.get(3).filter(|bias| bias.shape.broadcast(&scores).as_ref() != Some(&scores)) {
+            return fail(format!("the bias {bias} does not broadcast to the scores {scores}"));
+        }
+        Ok(vec![TensorType { dtype: q.dtype, shape: rows(&v.shape[n - 1]) }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         evaluate(self, x)
@@ -62,22 +69,47 @@ impl OpDef for Attention {
     }
     /// `ai.onnx` takes `[batch, heads, tokens, size]` when heads are not an attribute.
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.since("Attention", 23)?;
         if s.x[0].rank() != 4 {
             return Err(Unspellable(format!("Attention takes tensors of 4 axes, found {}; decompose it", s.x[0])));
         }
+        s.since("Attention", 23)?;
         s.node("Attention").float("scale", self.scale.0).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Attention", 23)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let mut x = vec![s.x(0)?, s.x(1)?, s.x(2)?];
+        let bias = s.has(3);
+        if bias {
+            x.push(s.x(3)?);
+        }
+        if s.has(4) || s.has(5) || s.results > 1 {
+            return s.refuse("a cache of keys and values, and results besides the first, are not supported");
+        }
+        if x.iter().take(3).any(|t| t.rank() != 4) || x.iter().any(|t| !t.dtype().is_float()) {
+            return s
+                .refuse(format!("queries, keys and values of four axes and a float mask are supported, found {x:?}"));
+        }
+        if s.flag("is_causal")? || s.float("softcap", 0.0)? != 0.0 {
+            return s.refuse("is_causal and softcap are not supported; a causal mask can be operand 3");
+        }
+        let scale = match (s.maybe_float("scale")?, x[0].dim(3).size()) {
+            (Some(scale), _) => scale,
+            (None, Some(size @ 1..)) => (size as f64).sqrt().recip(),
+            _ => return s.refuse("without scale, the last axis of the queries must have a known size"),
+        };
+        s.int("qk_matmul_output_mode", 0)?;
+        s.apply(Self { scale: scale.into(), bias }, &x)
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
     /// Two products, and six operations for each score.
-    fn flops(&self, x: &[&TensorType], y: &[&TensorType]) -> Dim {
-        let (Some(d), Some(e), Some(l)) = (x[0].shape.last(), x[2].shape.last(), x[1].shape.iter().nth_back(1)) else {
-            return Dim::known(0);
-        };
-        let rows: Dim = y[0].shape[..y[0].rank() - 1].iter().product();
-        rows * l * (d * 2 + &(e * 2) + 6)
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        let (n, [q, k, v]) = (x[0].rank(), [x[0], x[1], x[2]].map(|t| &t.shape));
+        let scores = q[..n - 1].iter().product::<Dim>() * &k[n - 2];
+        Cost::new(scores * (&q[n - 1] * 2 + &(&v[n - 1] * 2) + 6), x, y)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [q, k, v, ref bias @ ..] = *x else { return None };
@@ -90,6 +122,10 @@ impl OpDef for Attention {
             Sample::new(op(false), [q, k, v]).since(23),
             Sample::new(op(true), [q, k, v, &[2, 3, 5]]).since(23),
             Sample::new(op(true), [q, k, v, &[2, 1, 1, 5]]).since(23),
+            // Any rank has a value; only four axes have a spelling.
+            Sample::new(op(true), [&[3, 4], &[5, 4], &[5, 2], &[5]]),
+            Sample::new(op(false), [&[2, 3, 4], &[2, 5, 4], &[2, 5, 1]]),
+            Sample::new(op(true), [&[2, 1, 2, 3, 4], &[2, 1, 2, 5, 4], &[2, 1, 2, 5, 2], &[2, 1, 5]]),
         ]
     }
 }
@@ -108,6 +144,22 @@ mod tests {
         let mask = Tensor::new(&[3], vec![f64::NEG_INFINITY, 0.0, f64::NEG_INFINITY]);
         let y = eval::op(&Attention { scale: Real(1.0), bias: true }.into(), &[q, k, v, mask]).expect("runs");
         assert_eq!(y[0], Tensor::new(&[1, 2], vec![3.0, 4.0]));
+    }
+
+    #[test]
+    fn other_ranks_than_four_have_no_spelling() {
+        let op = Attention { scale: Real(0.5), bias: false };
+        for lead in [&[][..], &[2], &[2, 2], &[2, 2, 2]] {
+            let t = |last: [i64; 2]| TensorType::new(DType::F32, [lead, &last[..]].concat().as_slice());
+            let x = [t([3, 4]), t([5, 4]), t([5, 6])];
+            let x: Vec<&TensorType> = x.iter().collect();
+            assert_eq!(op.infer(&x).expect("any rank"), [t([3, 6])]);
+            let spelled = op.onnx(&mut Spell::new(23, true, &x, &[&t([3, 6])]));
+            match lead.len() {
+                2 => assert_eq!(spelled, Ok(())),
+                _ => assert!(spelled.expect_err("not four axes").0.contains("takes tensors of 4 axes")),
+            }
+        }
     }
 
     #[test]

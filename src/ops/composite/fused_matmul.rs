@@ -1,10 +1,13 @@
 //! A matrix product with transposed operands and a factor.
 
 use super::super::check::{operands, rank_at_least};
-use super::super::{EvalError, Grad, MICROSOFT, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
-use super::{evaluate, infer};
+use super::super::{
+    Cost, EvalError, Grad, MICROSOFT, MatMul, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
+    Vocab, op,
+};
+use super::evaluate;
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Real, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, Real, Tensor, TensorType, TypeError};
 
 /// `op(a)·op(b)·alpha`, where `op` swaps the last two axes if asked to.
 pub fn fused_matmul<V: Vocab>(a: V, b: V, alpha: V, trans_a: bool, trans_b: bool) -> V {
@@ -27,10 +30,15 @@ op! {
 
 impl OpDef for FusedMatMul {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        for t in operands::<2>(x)? {
+        let [mut a, mut b] = operands(x)?.map(TensorType::clone);
+        for (t, swap) in [(&mut a, self.trans_a), (&mut b, self.trans_b)] {
             rank_at_least(t, 2)?;
+            let n = t.rank();
+            if swap {
+                t.shape.0.swap(n - 2, n - 1);
+            }
         }
-        infer(self, x)
+        MatMul {}.infer(&[&a, &b])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         evaluate(self, x)
@@ -43,13 +51,22 @@ impl OpDef for FusedMatMul {
         let call = s.node("FusedMatMul").domain(MICROSOFT).float("alpha", self.alpha.0);
         call.int("transA", self.trans_a.into()).int("transB", self.trans_b.into()).done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![(MICROSOFT, "FusedMatMul", 1)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        if s.flag("transBatchA")? || s.flag("transBatchB")? {
+            return s.refuse("transBatchA and transBatchB are not supported");
+        }
+        let (trans_a, trans_b) = (s.flag("transA")?, s.flag("transB")?);
+        s.apply(Self { trans_a, trans_b, alpha: s.float("alpha", 1.0)?.into() }, &[s.x(0)?, s.x(1)?])
+    }
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
-    fn flops(&self, x: &[&TensorType], y: &[&TensorType]) -> Dim {
-        let rank = x[0].rank();
-        let inner = x[0].shape.get(rank.saturating_sub(if self.trans_a { 2 } else { 1 }));
-        inner.map_or(Dim::known(0), |k| y[0].shape.elements() * k * 2)
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        let inner = &x[0].shape[x[0].rank() - if self.trans_a { 2 } else { 1 }];
+        Cost::new(y[0].shape.elements() * inner * 2, x, y)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [a, b] = *x else { return None };

@@ -1,10 +1,12 @@
 //! The piecewise quadratic activation of `MobileNetV3` and LeViT.
 
-use super::super::check::operands;
-use super::super::{EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
-use super::{evaluate, infer};
+use super::super::check::{float, operands};
+use super::super::{
+    Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op,
+};
+use super::evaluate;
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, Tensor, TensorType, TypeError};
 
 /// `x · clamp(x + 3, 0, 6) / 6` (Howard et al., 1905.02244).
 pub fn hard_swish<V: Vocab>(x: V) -> V {
@@ -18,8 +20,9 @@ op! {
 
 impl OpDef for HardSwish {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        operands::<1>(x)?;
-        infer(self, x)
+        let [x] = operands(x)?;
+        float(x)?;
+        Ok(vec![x.clone()])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         evaluate(self, x)
@@ -32,11 +35,17 @@ impl OpDef for HardSwish {
         s.since("HardSwish", 14)?;
         s.node("HardSwish").done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "HardSwish", 14)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        s.apply(Self {}, &[s.x(0)?])
+    }
     fn traits(&self) -> Traits {
         Traits::ROUNDING
     }
-    fn flops(&self, x: &[&TensorType], _: &[&TensorType]) -> Dim {
-        x[0].shape.elements() * 5
+    fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
+        Cost::each(5, x, y)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };

@@ -1,8 +1,8 @@
 //! Ops that are formulas in the vocabulary of primitives.
 //!
 //! Each formula is written once, as a generic function over [`Vocab`](super::Vocab), and serves as
-//! decomposition, type rule, value, gradient and left-hand side of the fusion rule. What a composite
-//! adds of its own is its ONNX spelling, and the constraints that its formula does not express.
+//! decomposition, value, gradient and left-hand side of the fusion rule. The type rule is written out, because every
+//! node that is added asks for it; the conformance suite compares it with the types of the formula.
 
 mod attention;
 mod fused_matmul;
@@ -30,12 +30,6 @@ fn graph(op: &dyn OpDef, x: impl Iterator<Item = TensorType>) -> Result<Graph, T
         b.output(&i.to_string(), y);
     }
     b.finish().map_err(|e| TypeError(e.0.first().map_or_else(String::new, |d| d.message.clone())))
-}
-
-/// The result types of a definition.
-fn infer(op: &dyn OpDef, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-    let g = graph(op, x.iter().map(|&t| t.clone()))?;
-    Ok(g.outputs().iter().map(|o| g.ty(o.value).clone()).collect())
 }
 
 /// The value of a definition.

@@ -1,6 +1,7 @@
 //! Scaled dot-product attention, with and without an additive bias, becomes Attention.
 
 use crate::build::T;
+use crate::ir::{Shape, TensorType};
 use crate::ops::{Attention, Op, Vocab as _, composite};
 use crate::rewrite::{Facts, Match, Pat, Refuse, Row, Rule, Vars};
 
@@ -47,11 +48,9 @@ fn emit<'g>(m: &Match<'_>, x: &[T<'g>], bias: bool) -> Vec<T<'g>> {
 fn one_batch(m: &Match<'_>) -> Result<(), Refuse> {
     let ty = |name| m.graph.ty(m.value(name));
     let (q, k, v) = (ty("q"), ty("k"), ty("v"));
-    if q.rank() != 4 || k.rank() != 4 || v.rank() != 4 {
-        return Err(Refuse(format!("q, k, v are not [batch, heads, tokens, width]: {q}, {k}, {v}")));
-    }
-    if q.shape[..2] != k.shape[..2] || q.shape[..2] != v.shape[..2] {
-        return Err(Refuse(format!("q, k, v differ in batch or heads: {q}, {k}, {v}")));
+    let lead = |t: &TensorType| Shape::from(&t.shape[..t.rank() - 2]);
+    if lead(q) != lead(k) || lead(q) != lead(v) {
+        return Err(Refuse(format!("q, k, v differ in their leading axes: {q}, {k}, {v}")));
     }
     Ok(())
 }
@@ -60,8 +59,8 @@ fn bias_broadcasts(m: &Match<'_>, _: &Facts<'_>) -> Result<(), Refuse> {
     one_batch(m)?;
     let ty = |name| m.graph.ty(m.value(name));
     let (q, k, bias) = (ty("q"), ty("k"), ty("bias"));
-    let scores = [q.shape[0].clone(), q.shape[1].clone(), q.shape[2].clone(), k.shape[2].clone()];
-    let scores = crate::ir::Shape::from(scores.as_slice());
+    let (rows, keys) = (&q.shape[..q.rank() - 1], &k.shape[k.rank() - 2]);
+    let scores: Shape = rows.iter().chain([keys]).cloned().collect();
     if bias.shape.broadcast(&scores).as_ref() != Some(&scores) {
         return Err(Refuse(format!("bias {bias} does not broadcast to the scores {scores}")));
     }
@@ -142,15 +141,31 @@ mod tests {
         let shapes = |q: [i64; 4], k: [i64; 4], v: [i64; 4]| {
             on(|b| (input(b, "q", q).matmul(input(b, "k", k).t()) * 0.5).softmax(-1).matmul(input(b, "v", v)))
         };
-        let refused = "q, k, v differ in batch or heads";
+        let refused = "q, k, v differ in their leading axes";
         shapes([2, 1, 3, 4], [2, 2, 5, 4], [2, 2, 5, 6]).refused("sdpa", refused);
         shapes([2, 2, 3, 4], [1, 2, 5, 4], [2, 2, 5, 6]).refused("sdpa", refused);
         shapes([1, 2, 3, 4], [1, 2, 5, 4], [3, 2, 5, 6]).refused("sdpa", refused);
         let done = on(|b| {
             let x = input(b, "x", [2, 3, 4]);
-            (x.matmul(x.t()) * 0.5).softmax(-1).matmul(x)
+            (x.matmul(x.t()) * 0.5).softmax(-1).matmul(input(b, "v", [3, 4]))
         });
-        done.refused("sdpa", "not [batch, heads, tokens, width]");
+        done.refused("sdpa", refused);
+    }
+
+    /// Single matrices, one head, windows of heads.
+    #[test]
+    fn any_rank_is_taken() {
+        fn attend<const N: usize>(lead: [i64; N]) -> Done {
+            let of = |last: [i64; 2]| [lead.as_slice(), last.as_slice()].concat();
+            on(|b| {
+                let scores = tensor(b, "q", &of([3, 4])).matmul(tensor(b, "k", &of([5, 4])).t()) * 0.5;
+                let scores = scores + tensor(b, "bias", &[3, 5]);
+                scores.softmax(-1).matmul(tensor(b, "v", &of([5, 6])))
+            })
+        }
+        for done in [attend([]), attend([2]), attend([2, 2, 1])] {
+            assert_eq!((done.fired("sdpa-bias"), done.ops()), (1, vec!["attention"]));
+        }
     }
 
     #[test]

@@ -1,26 +1,43 @@
-//! `(x − μ)/√(σ² + ε)·w + b` over the last axis becomes `LayerNormalization`.
+//! `(x − μ)/√(σ² + ε)·w [+ b]` over the last axis becomes `LayerNormalization`.
 
+use crate::build::T;
 use crate::ops::{LayerNormalization, composite};
-use crate::rewrite::{Facts, Match, Refuse, Row, Rule};
+use crate::rewrite::{Match, Refuse, Row, Rule};
 
-/// Layer normalisation with gain and bias (Ba et al. 2016, arXiv 1607.06450).
-pub(super) const RULE: Rule = Rule {
+/// With a bias. One that is no vector is an addition after the norm.
+pub(super) const BIASED: Rule = Rule {
     row: Row {
-        name: "layer-norm", doc: "(x − μ)/√(σ² + ε)·w + b over the last axis becomes LayerNormalization"
+        name: "layer-norm",
+        doc: "(x − μ)/√(σ² + ε)·w + b over the last axis becomes LayerNormalization (arXiv 1607.06450)",
     },
-    lhs: |x| composite::layer_norm(x.any("x"), x.any("w"), x.any("b"), x.scalar("eps")),
-    when: gain_and_bias_are_vectors,
-    rhs: |m, var| {
-        let op = LayerNormalization { epsilon: m.number("eps").into() };
-        var("x").builder().apply_all(op, &[var("x"), var("w"), var("b")])
-    },
+    lhs: |x| composite::layer_norm(x.any("x"), x.any("w"), Some(x.any("b")), x.scalar("eps")),
+    when: |m, _| along_last(m, &["w", "b"]),
+    rhs: |m, var| emit(m, &[var("x"), var("w"), var("b")]),
     results: &[],
     hint: None,
 };
 
-fn gain_and_bias_are_vectors(m: &Match<'_>, _: &Facts<'_>) -> Result<(), Refuse> {
+/// Without a bias.
+pub(super) const PLAIN: Rule = Rule {
+    row: Row {
+        name: "layer-norm-no-bias",
+        doc: "(x − μ)/√(σ² + ε)·w over the last axis becomes LayerNormalization without a bias",
+    },
+    lhs: |x| composite::layer_norm(x.any("x"), x.any("w"), None, x.scalar("eps")),
+    when: |m, _| along_last(m, &["w"]),
+    rhs: |m, var| emit(m, &[var("x"), var("w")]),
+    results: &[],
+    hint: None,
+};
+
+fn emit<'g>(m: &Match<'_>, x: &[T<'g>]) -> Vec<T<'g>> {
+    let op = LayerNormalization { epsilon: m.number("eps").into(), bias: x.len() == 3 };
+    x[0].builder().apply_all(op, x)
+}
+
+fn along_last(m: &Match<'_>, vectors: &[&str]) -> Result<(), Refuse> {
     let width = m.graph.ty(m.value("x")).shape.last().cloned();
-    for name in ["w", "b"] {
+    for name in vectors {
         let ty = m.graph.ty(m.value(name));
         if ty.rank() != 1 || ty.shape.first() != width.as_ref() {
             return Err(Refuse(format!("`{name}` is {ty}, not a vector along the last axis")));
@@ -54,7 +71,7 @@ mod tests {
     fn the_formula_becomes_the_op() {
         let done = on(|b| {
             let x = batched(b, "x", [3, 4]);
-            composite::layer_norm(x, positive(b, "w", [4]), param(b, "b", [4]), x.scalar(1e-3))
+            composite::layer_norm(x, positive(b, "w", [4]), Some(param(b, "b", [4])), x.scalar(1e-3))
         });
         assert_eq!(done.fired("layer-norm"), 1);
         assert_eq!(done.ops(), ["layer_normalization"]);
@@ -91,8 +108,29 @@ mod tests {
         with(vec![1], vec![4]).refused("layer-norm", "`w` is f32[1], not a vector along the last axis");
         with(vec![3, 1], vec![4]).refused("layer-norm", "`w` is f32[3, 1]");
         with(vec![2, 3, 4], vec![4]).refused("layer-norm", "`w` is f32[2, 3, 4]");
-        with(vec![4], vec![1, 3, 4]).refused("layer-norm", "`b` is f32[1, 3, 4]");
-        with(vec![4], vec![]).refused("layer-norm", "`b` is f32[]");
+        with(vec![1], vec![1, 3, 4]).refused("layer-norm-no-bias", "`w` is f32[1], not a vector along the last axis");
+        for bias in [vec![1, 3, 4], vec![3, 4], vec![1], vec![]] {
+            let done = with(vec![4], bias);
+            let fired = ["layer-norm", "layer-norm-no-bias"].map(|rule| done.fired(rule));
+            assert_eq!((fired, done.ops()), ([0, 1], vec!["layer_normalization", "add"]));
+        }
+    }
+
+    #[test]
+    fn without_a_bias_the_op_has_none() {
+        let done = on(|b| {
+            let x = batched(b, "x", [3, 4]);
+            composite::layer_norm(x, positive(b, "w", [4]), None, x.scalar(1e-5)).relu()
+        });
+        let text = done.program.graph.to_string();
+        assert!(text.contains("layer_normalization x, @w {epsilon = 1e-5, bias = false}"), "{text}");
+        // Read twice, the norm itself stays one op.
+        let done = on(|b| {
+            let y = over(-1, input(b, "x", [3, 4]), 1e-5) * param(b, "w", [4]);
+            b.output("norm", y);
+            y + param(b, "b", [4])
+        });
+        assert_eq!((done.fired("layer-norm-no-bias"), done.ops()), (1, vec!["layer_normalization", "add"]));
     }
 
     #[test]

@@ -26,7 +26,7 @@ macro_rules! passes {
 
 passes! {
     /// Recognizes LayerNormalization.
-    LAYER_NORM = "fuse-layer-norm", layer_norm::RULE.row.doc, [layer_norm::RULE];
+    LAYER_NORM = "fuse-layer-norm", "(x − μ)/√(σ² + ε)·w [+ b] over the last axis becomes LayerNormalization", [layer_norm::BIASED, layer_norm::PLAIN];
     /// Recognizes Gelu.
     GELU = "fuse-gelu", gelu::RULE.row.doc, [gelu::RULE];
     /// Recognizes HardSwish.

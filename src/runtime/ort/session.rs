@@ -10,13 +10,14 @@ use ::ort::ep::{CUDA, ExecutionProviderDispatch, TensorRT};
 use ::ort::session::Session as Native;
 use ::ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ::ort::value::Outlet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) struct OrtSession {
     native: Native,
     engine: String,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    profiled: bool,
 }
 
 impl OrtSession {
@@ -57,7 +58,7 @@ impl OrtSession {
             outlets.iter().map(|o| port(o).map_err(|reason| model_error(model, reason))).collect::<Result<Vec<_>, _>>()
         };
         let (inputs, outputs) = (ports(native.inputs())?, ports(native.outputs())?);
-        Ok(Self { native, engine: engine.name(), inputs, outputs })
+        Ok(Self { native, engine: engine.name(), inputs, outputs, profiled: options.profile.is_some() })
     }
 }
 
@@ -91,13 +92,30 @@ impl Session for OrtSession {
             })
             .collect()
     }
+
+    fn end_profile(&mut self) -> Result<Option<PathBuf>, EngineError> {
+        if !std::mem::take(&mut self.profiled) {
+            return Ok(None);
+        }
+        let failed = |e: ::ort::Error| EngineError::Run { engine: self.engine.clone(), reason: said(&e) };
+        self.native.end_profiling().map(|path| Some(path.into())).map_err(failed)
+    }
 }
 
 fn base(engine: &OrtEngine, options: &SessionOptions) -> Result<SessionBuilder, EngineError> {
     let set_up = || -> Result<SessionBuilder, ::ort::Error> {
         let builder = Native::builder(engine.environment())?.with_optimization_level(GraphOptimizationLevel::All)?;
-        Ok(match options.threads {
+        let builder = match options.threads {
             Some(n) => builder.with_intra_threads(n)?,
+            None => builder,
+        };
+        let builder = if options.shares_processors {
+            builder.with_config_entry("session.force_spinning_stop", "1")?
+        } else {
+            builder
+        };
+        Ok(match &options.profile {
+            Some(path) => builder.with_profiling(path)?,
             None => builder,
         })
     };
@@ -133,7 +151,6 @@ mod tests {
     use onnx_protobuf::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto};
     use onnx_protobuf::{TypeProto, ValueInfoProto, tensor_shape_proto};
     use protobuf::{Message, MessageField};
-    use std::path::PathBuf;
 
     /// The engine of this machine; a machine without one is told so, and the test proves nothing there.
     fn engine() -> Option<OrtEngine> {
@@ -203,7 +220,7 @@ mod tests {
     fn a_model_declares_its_ports_and_computes() -> Result<(), EngineError> {
         let Some(engine) = engine() else { return Ok(()) };
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let options = SessionOptions { threads: Some(1), providers: vec![Provider::Cpu] };
+        let options = SessionOptions { threads: Some(1), providers: vec![Provider::Cpu], ..SessionOptions::default() };
         let mut session = engine.load(&affine(dir.path()), &options)?;
         assert_eq!(session.inputs()[0].signature(), "f32[batch, 2]");
         assert_eq!(session.outputs()[0].signature(), "f32[batch, 3]");
@@ -282,7 +299,7 @@ mod tests {
         for provider in Provider::ALL.into_iter().filter(|p| !engine.providers().contains(p)) {
             for providers in [vec![provider], vec![Provider::Cpu, provider]] {
                 let e = engine
-                    .load(&model, &SessionOptions { threads: None, providers })
+                    .load(&model, &SessionOptions { providers, ..SessionOptions::default() })
                     .err()
                     .expect("it is not built in");
                 assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");

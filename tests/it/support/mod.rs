@@ -4,3 +4,4 @@
 pub(crate) mod engines;
 pub(crate) mod python;
 pub(crate) mod reference;
+pub(crate) mod samples;
