@@ -89,7 +89,7 @@ impl Checkpoint {
     ) -> Result<(), SupplyError> {
         if let Some((source, i)) = self.found(&p.path) {
             // A byte of a truth value may be any but zero in a file; it is made one.
-            let as_stored = source.entries()[i].stored.same_as() == Some(ty.dtype) && ty.dtype != DType::Bool;
+            let as_stored = source.entries()[i].stored.dtype() == Some(ty.dtype) && ty.dtype != DType::Bool;
             let bytes = (range.start * ty.dtype.size()) as u64..(range.end * ty.dtype.size()) as u64;
             if let Some(place) = source.place(i).filter(|_| as_stored)
                 && let Some(part) = place.part(&bytes)

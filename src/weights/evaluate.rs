@@ -10,7 +10,7 @@ use super::checkpoint::{Checkpoint, shape};
 use super::parts::{self, Part, cut};
 use super::transpose::Matrix;
 use crate::eval;
-use crate::ir::{Array, Bindings, DType, Element, NodeId, Param, Side, Tensor, TensorType, ValueId};
+use crate::ir::{Array, DType, Element, NodeId, Param, Side, Tensor, TensorType, ValueId};
 use crate::ops::{Graph, Node, Op, Slice};
 use crate::with_array;
 use bytes::Bytes;
@@ -298,7 +298,7 @@ impl<'a> Evaluation<'a> {
         if widened || self.rounds(n) {
             x.iter_mut().filter(|t| t.dtype().is_float()).for_each(|t| *t = t.cast(DType::F64));
         }
-        let y = n.op.def().eval(&x, &Bindings::new());
+        let y = eval::op(&n.op, &x);
         y.map_err(|e| format!("{} in [{}]: {e}", n.op.mnemonic(), self.w.scope_path(n.origin.scope)))
     }
 }

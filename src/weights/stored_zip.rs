@@ -6,6 +6,7 @@
 //! is checked against the shape and type that the reader found. The zip file's checksums are not checked.
 
 use super::source::{Entry, Stored};
+use crate::ir::DType;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -31,7 +32,7 @@ pub(super) fn places(file: &File, entries: &[(String, &Entry)]) -> Option<Vec<Op
     let tensors = tensors(&pickle).filter(|_| pickle.len() as u64 <= LARGEST)?;
     let mut place = |(name, entry): &(String, &Entry)| {
         let t = tensors.get(name)?;
-        let size = entry.stored.size()?;
+        let size = entry.stored.dtype()?.size();
         if t.shape != entry.shape || stored(&t.storage.class) != Some(entry.stored) {
             return None;
         }
@@ -46,20 +47,21 @@ pub(super) fn places(file: &File, entries: &[(String, &Entry)]) -> Option<Vec<Op
     Some(entries.iter().map(&mut place).collect())
 }
 
+/// The element type of a storage class, where it is one that is read.
 fn stored(class: &str) -> Option<Stored> {
-    Some(match class {
-        "torch.DoubleStorage" => Stored::F64,
-        "torch.FloatStorage" => Stored::F32,
-        "torch.HalfStorage" => Stored::F16,
-        "torch.BFloat16Storage" => Stored::BF16,
-        "torch.LongStorage" => Stored::I64,
-        "torch.IntStorage" => Stored::I32,
-        "torch.ShortStorage" => Stored::I16,
-        "torch.CharStorage" => Stored::I8,
-        "torch.ByteStorage" => Stored::U8,
-        "torch.BoolStorage" => Stored::Bool,
+    let dtype = match class {
+        "torch.DoubleStorage" => DType::F64,
+        "torch.FloatStorage" => DType::F32,
+        "torch.HalfStorage" => DType::F16,
+        "torch.BFloat16Storage" => DType::BF16,
+        "torch.LongStorage" => DType::I64,
+        "torch.IntStorage" => DType::I32,
+        "torch.CharStorage" => DType::I8,
+        "torch.ByteStorage" => DType::U8,
+        "torch.BoolStorage" => DType::Bool,
         _ => return None,
-    })
+    };
+    Some(dtype.into())
 }
 
 #[derive(Debug)]

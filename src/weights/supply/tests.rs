@@ -236,7 +236,7 @@ fn truth_values_are_made_clean_and_conversions_are_read() {
     b.output("h", b.param("h", TensorType::new(DType::F32, [2]), Init::ZEROS, true));
     let program = Program::new(b.finish().expect("well typed"));
     let source = Box::new(Safetensors::open(&path).expect("opened"));
-    assert_eq!(source.entries()[1].stored, Stored::F16);
+    assert_eq!(source.entries()[1].stored, Stored::Known(DType::F16));
     let checkpoint = Checkpoint::open(source, &program.graph, &ImportOptions::default(), 0).expect("matched");
     let supply = Supply::new(&program, &checkpoint);
     assert_eq!(supply.tensor("b").expect("read"), Tensor::new(&[3], vec![false, true, true]));
