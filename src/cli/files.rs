@@ -4,7 +4,7 @@ use super::Failure;
 use crate::ir::{DType, Tensor};
 use crate::onnx::{self, Model};
 use crate::runtime::Port;
-use crate::weights::{self, Stored};
+use crate::weights;
 use std::path::Path;
 
 /// Checks that a model file exists, is a file and is not empty.
@@ -67,7 +67,7 @@ impl Tensors {
         self.0.entries().iter().map(|e| e.name.as_str())
     }
 
-    /// Returns the tensor of this name in its own type; narrower types become f32 and i64.
+    /// Returns the tensor of this name in its own type.
     pub(super) fn get(&self, name: &str) -> Result<Option<Tensor>, Failure> {
         self.get_as(name, None)
     }
@@ -75,14 +75,13 @@ impl Tensors {
     fn get_as(&self, name: &str, wanted: Option<DType>) -> Result<Option<Tensor>, Failure> {
         let Some(i) = self.0.entries().iter().position(|e| e.name == name) else { return Ok(None) };
         let stored = self.0.entries()[i].stored;
-        let own = stored.same_as().unwrap_or(if stored == Stored::F16 || stored == Stored::BF16 {
-            DType::F32
-        } else {
-            DType::I64
-        });
-        // Half precision is widened for a model; all others must have the declared type.
-        let dtype = if own.is_float() { wanted.filter(|d| d.is_float() && own != DType::F64) } else { None };
-        weights::tensor(&*self.0, i, dtype.unwrap_or(own)).map(Some).map_err(Failure::bad_file)
+        let Some(own) = stored.dtype() else {
+            let what = format!("tensor `{name}` of {}: elements of type {stored} cannot be read", self.0.origin());
+            return Err(Failure::bad_file(format!("{what}; expected one of {}", DType::names())));
+        };
+        // A narrower float is widened for a model; anything else must have the declared type.
+        let widens = |d: &DType| d.is_float() && own.is_float() && d.size() > own.size();
+        weights::tensor(&*self.0, i, wanted.filter(widens).unwrap_or(own)).map(Some).map_err(Failure::bad_file)
     }
 
     /// Returns the inputs for a model. A tensor has the port's name or `alias`; if the model has one input and the

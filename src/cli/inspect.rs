@@ -6,9 +6,9 @@
 use super::args::Inspect;
 use super::{Exit, Failure, Outcome, files, output};
 use crate::analysis::{self, block_of};
-use crate::ir::NodeId;
+use crate::ir::{DType, NodeId};
 use crate::lower::{self, RaiseError, Raised};
-use crate::onnx::{self, DimValue, ElemType, ExternalError, Initializer, Model, TensorData, ValueInfo};
+use crate::onnx::{self, DimValue, ExternalError, Initializer, Model, TensorData, ValueInfo};
 use crate::ops::Graph;
 use crate::text::{self, Style};
 use serde_json::json;
@@ -236,7 +236,7 @@ fn module_of(initializer: &str) -> String {
 
 /// Returns true for floating-point tensors except scalars, which are parts of formulas.
 fn is_parameter(i: &Initializer) -> bool {
-    let float = matches!(i.elem, ElemType::Float | ElemType::Double | ElemType::Float16 | ElemType::Bfloat16);
+    let float = i.elem.dtype().is_some_and(DType::is_float);
     float && i.element_count().is_some_and(|n| n > 1 || !i.name.starts_with('/'))
 }
 

@@ -13,6 +13,7 @@
 
 mod dim;
 mod dtype;
+mod element;
 mod entity;
 mod graph;
 mod init;
@@ -23,7 +24,8 @@ mod types;
 pub mod verify;
 
 pub use dim::{Bindings, Dim, Symbol};
-pub use dtype::DType;
+pub use dtype::{DType, Kind};
+pub use element::{Element, Number};
 pub use entity::{Arena, Entity, Side};
 pub use graph::{
     Def, Graph, Input, Node, NodeId, Operands, Operator, Origin, Output, Param, ParamId, ScopeId, Stage, TypeError,
@@ -31,6 +33,6 @@ pub use graph::{
 };
 pub use init::Init;
 pub use real::Real;
-pub use tensor::{Array, Element, Literal, Tensor};
+pub use tensor::{Array, Literal, Tensor};
 pub use transpose::transpose_band;
 pub use types::{Shape, TensorType};

@@ -150,8 +150,9 @@ fn size(tensor: &Initializer) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ElemType, Graph, ValueInfo};
+    use super::super::{Graph, ValueInfo};
     use super::*;
+    use crate::ir::DType;
 
     fn sound() -> Model {
         Model {
@@ -160,8 +161,8 @@ mod tests {
             graph: Graph {
                 name: "g".to_owned(),
                 nodes: vec![Node::new("Clip", "clip").inputs(["x", "", "top"]).outputs(["y"]).attribute("a", 1i64)],
-                inputs: vec![ValueInfo::new("x", ElemType::Float, ["batch".into(), 3.into()])],
-                outputs: vec![ValueInfo::new("y", ElemType::Float, [])],
+                inputs: vec![ValueInfo::new("x", DType::F32, ["batch".into(), 3.into()])],
+                outputs: vec![ValueInfo::new("y", DType::F32, [])],
                 initializers: vec![Initializer::float("top", 6.0)],
                 value_info: vec![],
             },
@@ -181,12 +182,12 @@ mod tests {
         model.metadata = vec![("k".to_owned(), "1".to_owned()), ("k".to_owned(), "2".to_owned())];
         let graph = &mut model.graph;
         graph.name.clear();
-        graph.initializers.push(Initializer::inline("short", ElemType::Float, &[2], vec![0; 4]));
-        graph.initializers.push(Initializer::deferred("top", ElemType::Float, &[-1]));
+        graph.initializers.push(Initializer::inline("short", DType::F32, &[2], vec![0; 4]));
+        graph.initializers.push(Initializer::deferred("top", DType::F32, &[-1]));
         graph.nodes[0].attributes.push(("a".to_owned(), 2i64.into()));
         graph.nodes.push(Node::new("Gelu", "gelu").domain("com.microsoft").inputs(["later"]).outputs(["y"]));
         graph.nodes.push(Node::new("", "anon").outputs(["later"]));
-        graph.outputs.push(ValueInfo::new("z", ElemType::Float, [(-3).into()]));
+        graph.outputs.push(ValueInfo::new("z", DType::F32, [(-3).into()]));
         let problems: Vec<_> = check(&model).iter().map(Problem::to_string).collect();
         assert_eq!(
             problems,
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn an_initialiser_may_be_an_inputs_default() {
         let mut model = sound();
-        model.graph.initializers.push(Initializer::inline("x", ElemType::Float, &[0, 3], vec![]));
+        model.graph.initializers.push(Initializer::inline("x", DType::F32, &[0, 3], vec![]));
         assert_eq!(check(&model), []);
     }
 }

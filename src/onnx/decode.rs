@@ -10,6 +10,7 @@ use super::proto::{
 };
 use super::scan::{Objection, scan};
 use super::{Attribute, DimValue, ElemType, Graph, Initializer, Model, Node, TensorData, ValueInfo};
+use crate::ir::DType;
 use bytes::Bytes;
 use prost::Message;
 
@@ -194,6 +195,11 @@ fn size_fits(tensor: &Initializer) -> Result<(), String> {
     }
 }
 
+const UINT32: ElemType = ElemType::Other(12);
+const UINT64: ElemType = ElemType::Other(13);
+const COMPLEX64: ElemType = ElemType::Other(14);
+const COMPLEX128: ElemType = ElemType::Other(15);
+
 /// Takes the elements from the field that stores them.
 fn tensor_data(proto: &mut TensorProto, elem: ElemType) -> Result<TensorData, String> {
     if proto.segment.is_some() {
@@ -202,24 +208,24 @@ fn tensor_data(proto: &mut TensorProto, elem: ElemType) -> Result<TensorData, St
     if proto.data_location == Some(EXTERNAL) {
         return external(&proto.external_data);
     }
-    if elem == ElemType::String {
+    if elem == ElemType::STRING {
         return Ok(TensorData::Strings(std::mem::take(&mut proto.string_data)));
     }
     if let Some(raw) = proto.raw_data.take() {
         return Ok(TensorData::Inline(raw));
     }
+    // Which typed field holds which type: TensorProto in onnx.proto.
     let bytes: Vec<u8> = match elem {
-        ElemType::Float | ElemType::Complex64 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Double | ElemType::Complex128 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Int64 => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Uint64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Uint32 => proto.uint64_data.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
-        ElemType::Int32 => proto.int32_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Int16 | ElemType::Uint16 | ElemType::Float16 | ElemType::Bfloat16 => {
-            proto.int32_data.iter().flat_map(|&v| (v as u16).to_le_bytes()).collect()
+        ElemType::Known(DType::F32) | COMPLEX64 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElemType::Known(DType::F64) | COMPLEX128 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElemType::Known(DType::I64) => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        UINT64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        UINT32 => proto.uint64_data.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
+        _ => {
+            // The low bytes of each number; also where a byte holds two or four elements, it is one number.
+            let width = elem.bits().map_or(1, |bits| bits.div_ceil(8).clamp(1, 4)) as usize;
+            proto.int32_data.iter().flat_map(|v| v.to_le_bytes().into_iter().take(width)).collect()
         }
-        // Each number holds one byte of elements, even where a byte holds two or four of them.
-        _ => proto.int32_data.iter().map(|&v| v as u8).collect(),
     };
     Ok(TensorData::Inline(bytes.into()))
 }

@@ -105,7 +105,7 @@ pub(super) fn payload(tensor: &Initializer) -> Result<u64, EncodeError> {
     };
     let no_size = || EncodeError::NoSize { name: tensor.name.clone(), elem: tensor.elem, dims: tensor.dims.clone() };
     match &tensor.data {
-        TensorData::Strings(strings) if tensor.elem == ElemType::String => {
+        TensorData::Strings(strings) if tensor.elem == ElemType::STRING => {
             let (expected, found) = (tensor.element_count().ok_or_else(no_size)?, strings.len() as u64);
             if expected == found { Ok(0) } else { Err(mismatch(expected, found)) }
         }
@@ -200,7 +200,7 @@ fn value_info(value: &ValueInfo) -> ValueInfoProto {
         DimValue::Unknown => DimensionProto::default(),
     };
     let shape = value.shape.as_ref().map(|dims| TensorShapeProto { dim: dims.iter().map(dim).collect() });
-    let typed = value.elem != ElemType::Undefined || shape.is_some();
+    let typed = value.elem != ElemType::UNDEFINED || shape.is_some();
     let tensor = TensorTypeProto { elem_type: Some(value.elem.number()), shape };
     ValueInfoProto { name: value.name.clone(), r#type: typed.then_some(TypeProto { tensor_type: Some(tensor) }) }
 }

@@ -99,7 +99,7 @@ pub enum Attribute {
 pub struct ValueInfo {
     /// The value.
     pub name: String,
-    /// Type of its elements; [`ElemType::Undefined`] where the file gives none.
+    /// Type of its elements; [`ElemType::UNDEFINED`] where the file gives none.
     pub elem: ElemType,
     /// Extents, outermost first; `None` if their number is not known.
     pub shape: Option<Vec<DimValue>>,
@@ -118,8 +118,8 @@ pub enum DimValue {
 
 impl ValueInfo {
     /// Creates a tensor value of known rank.
-    pub fn new(name: impl Into<String>, elem: ElemType, shape: impl Into<Vec<DimValue>>) -> Self {
-        Self { name: name.into(), elem, shape: Some(shape.into()) }
+    pub fn new(name: impl Into<String>, elem: impl Into<ElemType>, shape: impl Into<Vec<DimValue>>) -> Self {
+        Self { name: name.into(), elem: elem.into(), shape: Some(shape.into()) }
     }
 }
 

@@ -4,6 +4,8 @@
 //! would break a line or a terminal.
 
 use super::{Attribute, DimValue, ElemType, Graph, Initializer, Model, Node, TensorData, ValueInfo};
+use crate::ir::Element;
+use crate::with_dtype;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
@@ -156,27 +158,11 @@ impl Display for Content<'_> {
     }
 }
 
-/// Prints the elements in brackets; as hexadecimal bytes where Rust has no such number type.
+/// Prints the elements in brackets; as hexadecimal bytes where the tool does not compute with their type.
 fn values(elem: ElemType, data: &[u8]) -> String {
-    macro_rules! numbers {
-        ($t:ty) => {{
-            let (chunks, _) = data.as_chunks();
-            format!("{:?}", chunks.iter().map(|&c| <$t>::from_le_bytes(c)).collect::<Vec<_>>())
-        }};
-    }
     match elem {
-        ElemType::Float => numbers!(f32),
-        ElemType::Double => numbers!(f64),
-        ElemType::Int64 => numbers!(i64),
-        ElemType::Uint64 => numbers!(u64),
-        ElemType::Int32 => numbers!(i32),
-        ElemType::Uint32 => numbers!(u32),
-        ElemType::Int16 => numbers!(i16),
-        ElemType::Uint16 => numbers!(u16),
-        ElemType::Int8 => numbers!(i8),
-        ElemType::Uint8 => numbers!(u8),
-        ElemType::Bool => format!("{:?}", data.iter().map(|&b| b != 0).collect::<Vec<_>>()),
-        _ => format!("{data:02x?}"),
+        ElemType::Known(dtype) => with_dtype!(dtype, A => format!("{:?}", A::collect(data))),
+        ElemType::Other(_) => format!("{data:02x?}"),
     }
 }
 
@@ -221,6 +207,7 @@ impl fmt::Debug for Quoted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::DType;
 
     #[test]
     fn one_line_each() {
@@ -243,16 +230,16 @@ mod tests {
                         .attribute("pads", vec![1i64, 2])
                         .attribute("value", Initializer::int64("", 7)),
                 ],
-                inputs: vec![ValueInfo::new("x", ElemType::Float, ["batch".into(), 4.into(), DimValue::Unknown])],
-                outputs: vec![ValueInfo { name: "y".to_owned(), elem: ElemType::Float, shape: None }],
+                inputs: vec![ValueInfo::new("x", DType::F32, ["batch".into(), 4.into(), DimValue::Unknown])],
+                outputs: vec![ValueInfo { name: "y".to_owned(), elem: DType::F32.into(), shape: None }],
                 initializers: vec![
-                    Initializer::deferred("w", ElemType::Float, &[768, 768]),
+                    Initializer::deferred("w", DType::F32, &[768, 768]),
                     Initializer::int64s("axes", &[1, -1]),
                     Initializer::float("eps", 1e-6),
-                    Initializer::inline("half", ElemType::Float16, &[1], vec![0, 0x3c]),
-                    Initializer::inline("big", ElemType::Uint8, &[17], vec![0; 17]),
+                    Initializer::inline("half", DType::F16, &[1], vec![0, 0x3c]),
+                    Initializer::inline("big", DType::U8, &[17], vec![0; 17]),
                 ],
-                value_info: vec![ValueInfo::new("blocks.0/p", ElemType::Float, ["batch".into(), 4.into()])],
+                value_info: vec![ValueInfo::new("blocks.0/p", DType::F32, ["batch".into(), 4.into()])],
             },
             ..Model::default()
         };
@@ -266,7 +253,7 @@ initializers
   %w : f32[768, 768] (deferred)
   %axes : i64[2] = [1, -1]
   %eps : f32[] = [1e-6]
-  %half : f16[1] = [00, 3c]
+  %half : f16[1] = [1.0]
   %big : u8[17]
 nodes
   %blocks.0/p = Softmax(%x) {axis = -1} : f32[batch, 4]

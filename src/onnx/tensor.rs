@@ -3,6 +3,7 @@
 //! Bytes are row-major and little-endian. No allocation here depends on `dims`.
 
 use super::ElemType;
+use crate::ir::DType;
 use bytes::Bytes;
 
 /// A named tensor stored in the model: a weight, or the value of a tensor attribute.
@@ -34,35 +35,35 @@ pub enum TensorData {
     },
     /// Supplied when the model is written.
     Deferred,
-    /// Elements of a [`ElemType::String`] tensor.
+    /// Elements of a [`ElemType::STRING`] tensor.
     Strings(Vec<Bytes>),
 }
 
 impl Initializer {
     /// Creates a tensor with its bytes.
-    pub fn inline(name: impl Into<String>, elem: ElemType, dims: &[i64], data: impl Into<Bytes>) -> Self {
-        Self { name: name.into(), elem, dims: dims.to_vec(), data: TensorData::Inline(data.into()) }
+    pub fn inline(name: impl Into<String>, elem: impl Into<ElemType>, dims: &[i64], data: impl Into<Bytes>) -> Self {
+        Self { name: name.into(), elem: elem.into(), dims: dims.to_vec(), data: TensorData::Inline(data.into()) }
     }
 
     /// Creates a tensor whose bytes are supplied when the model is written.
-    pub fn deferred(name: impl Into<String>, elem: ElemType, dims: &[i64]) -> Self {
-        Self { name: name.into(), elem, dims: dims.to_vec(), data: TensorData::Deferred }
+    pub fn deferred(name: impl Into<String>, elem: impl Into<ElemType>, dims: &[i64]) -> Self {
+        Self { name: name.into(), elem: elem.into(), dims: dims.to_vec(), data: TensorData::Deferred }
     }
 
     /// Creates a vector of integers: shapes, axes, starts and ends.
     pub fn int64s(name: impl Into<String>, values: &[i64]) -> Self {
         let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::inline(name, ElemType::Int64, &[values.len() as i64], data)
+        Self::inline(name, DType::I64, &[values.len() as i64], data)
     }
 
     /// Creates an integer scalar.
     pub fn int64(name: impl Into<String>, value: i64) -> Self {
-        Self::inline(name, ElemType::Int64, &[], value.to_le_bytes().to_vec())
+        Self::inline(name, DType::I64, &[], value.to_le_bytes().to_vec())
     }
 
     /// Creates a single-precision scalar.
     pub fn float(name: impl Into<String>, value: f32) -> Self {
-        Self::inline(name, ElemType::Float, &[], value.to_le_bytes().to_vec())
+        Self::inline(name, DType::F32, &[], value.to_le_bytes().to_vec())
     }
 
     /// Returns the number of elements, or `None` if an extent is negative or the product overflows.
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn lying_extents_have_no_size() {
-        let size = |dims: &[i64]| Initializer::deferred("w", ElemType::Float, dims).byte_len();
+        let size = |dims: &[i64]| Initializer::deferred("w", DType::F32, dims).byte_len();
         assert_eq!(size(&[]), Some(4));
         assert_eq!(size(&[2, 3]), Some(24));
         assert_eq!(size(&[0, i64::MAX, i64::MAX]), Some(0));

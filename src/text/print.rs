@@ -2,8 +2,9 @@
 
 use super::names::{Names, below, path_from, quote};
 use crate::ir::verify::Place;
-use crate::ir::{Def, Element, Entity, Init, Literal, NodeId, Param, ParamId, Tensor, TensorType};
+use crate::ir::{Array, Def, Element, Entity, Init, Kind, Literal, NodeId, Param, ParamId, TensorType};
 use crate::ops::{AttrValue, Graph, Node};
+use crate::with_array;
 use std::fmt::{Display, Write as _};
 
 /// Options of [`print()`].
@@ -196,12 +197,11 @@ impl<'g> Printer<'g> {
             let _ = write!(text, "#{:032x}", literal.digest());
             return;
         }
-        match t {
-            Tensor::F32(_) => elements::<f32, _>(text, t, Number),
-            Tensor::F64(_) => elements::<f64, _>(text, t, Number),
-            Tensor::I64(_) => elements::<i64, _>(text, t, |x| x),
-            Tensor::Bool(_) => elements::<bool, _>(text, t, |x| x),
+        fn go<A: Element>(text: &mut String, a: &Array<A>) {
+            let items = a.iter().map(|&x| Number(x));
+            if a.ndim() == 0 { list(text, items) } else { brackets(text, items) }
         }
+        with_array!(t, a => go(text, a));
     }
 
     fn outputs(&mut self) {
@@ -236,29 +236,31 @@ fn call(text: &mut String, name: &str, x: crate::ir::Real) {
     let _ = write!(text, "{name}({})", Number(x.0));
 }
 
-/// Prints the elements of a tensor: alone for rank 0, else in one pair of brackets for any rank.
-fn elements<A: Element, D: Display>(text: &mut String, t: &Tensor, show: impl Fn(A) -> D) {
-    let items = t.array::<A>().into_iter().flat_map(|a| a.iter()).map(|&x| show(x));
-    if t.rank() == 0 { list(text, items) } else { brackets(text, items) }
-}
+/// Prints an element: a float as a short decimal that reads back as the same number, and an unusual NaN with its bits.
+struct Number<A>(A);
 
-/// Prints a float as the shortest decimal that reads back as the same number, and an unusual NaN with its bits.
-struct Number<F>(F);
-
-macro_rules! number {
-    ($($t:ty)*) => {$(
-        impl Display for Number<$t> {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                match self.0 {
-                    x if x.to_bits() == <$t>::NAN.to_bits() => f.write_str("nan"),
-                    x if x.is_nan() => write!(f, "nan({:#x})", x.to_bits()),
-                    x => write!(f, "{x:?}"),
-                }
+impl<A: Element> Display for Number<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let x = self.0;
+        let bits = |x: A| {
+            let mut bytes = Vec::new();
+            x.put(&mut bytes);
+            bytes.iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b))
+        };
+        if x.partial_cmp(&x).is_some() {
+            // The decimals of the 16-bit floats are not those of the wider float that they print as.
+            if A::DTYPE.kind() == Kind::Half {
+                write!(f, "{:?}", A::DTYPE.decimal(x.to_f64()))
+            } else {
+                write!(f, "{x:?}")
             }
+        } else if bits(x) == bits(A::from_number(f64::NAN.into())) {
+            f.write_str("nan")
+        } else {
+            write!(f, "nan({:#x})", bits(x))
         }
-    )*};
+    }
 }
-number! { f32 f64 }
 
 fn origin(text: &mut String, node: &Node) {
     let (at, rule) = (node.origin.at, node.origin.rule);

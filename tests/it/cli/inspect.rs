@@ -3,7 +3,8 @@
 use super::{Place, cat};
 use std::fs;
 use std::path::Path;
-use vit_onnx::onnx::{ElemType, External, Graph, Initializer, Model, Node, ValueInfo, WriteOptions, write};
+use vit_onnx::ir::DType;
+use vit_onnx::onnx::{External, Graph, Initializer, Model, Node, ValueInfo, WriteOptions, write};
 
 /// Writes a model of opset 17.
 fn save(graph: Graph, path: &Path, external: External) {
@@ -53,13 +54,13 @@ fn external_data_stays_in_its_folder() {
 #[test]
 fn external_data_that_cannot_be_the_models_is_refused() {
     let p = Place::new();
-    let info = |n: &str| ValueInfo::new(n, ElemType::Float, [4096.into()]);
+    let info = |n: &str| ValueInfo::new(n, DType::F32, [4096.into()]);
     let graph = Graph {
         name: "g".into(),
         nodes: vec![Node::new("Add", "/Add").inputs(["x", "bias"]).outputs(["y"])],
         inputs: vec![info("x")],
         outputs: vec![info("y")],
-        initializers: vec![Initializer::inline("bias", ElemType::Float, &[4096], vec![0; 4 * 4096])],
+        initializers: vec![Initializer::inline("bias", DType::F32, &[4096], vec![0; 4 * 4096])],
         value_info: Vec::new(),
     };
     fs::create_dir(p.path("in")).expect("a folder");
@@ -91,7 +92,7 @@ fn external_data_that_cannot_be_the_models_is_refused() {
 #[test]
 fn inspect_warns_of_what_the_checker_finds() {
     let p = Place::new();
-    let info = |n: &str| ValueInfo::new(n, ElemType::Float, [4.into()]);
+    let info = |n: &str| ValueInfo::new(n, DType::F32, [4.into()]);
     let nodes =
         (0..30).map(|i| Node::new("Relu", format!("/{i}")).inputs([format!("h{i}")]).outputs([format!("h{i}")]));
     let graph = Graph {
@@ -112,7 +113,7 @@ fn inspect_warns_of_what_the_checker_finds() {
 #[test]
 fn foreign_files_are_inspected_as_far_as_possible() {
     let p = Place::new();
-    let info = |n: &str| ValueInfo::new(n, ElemType::Float, ["n".into(), 4.into()]);
+    let info = |n: &str| ValueInfo::new(n, DType::F32, ["n".into(), 4.into()]);
     let graph = Graph {
         name: "g".into(),
         nodes: vec![
@@ -121,7 +122,7 @@ fn foreign_files_are_inspected_as_far_as_possible() {
         ],
         inputs: vec![info("x")],
         outputs: vec![info("y")],
-        initializers: vec![Initializer::inline("head.bias", ElemType::Float, &[4], vec![0; 16])],
+        initializers: vec![Initializer::inline("head.bias", DType::F32, &[4], vec![0; 16])],
         value_info: Vec::new(),
     };
     save(graph, &p.path("f.onnx"), External::Never);

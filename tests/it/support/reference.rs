@@ -199,7 +199,7 @@ fn read_all(path: &Path) -> BTreeMap<String, Tensor> {
     let source = weights::open(path, None).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let names: Vec<_> = source.entries().iter().map(|e| (e.name.clone(), e.stored)).collect();
     let read = |(i, (name, stored)): (usize, (String, weights::Stored))| {
-        let dtype = stored.same_as().unwrap_or(DType::F32);
+        let dtype = stored.dtype().unwrap_or(DType::F32);
         (name, weights::tensor(&*source, i, dtype).expect("a readable tensor"))
     };
     names.into_iter().enumerate().map(read).collect()
