@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_model_is_well_formed() {
         let m = Model::resolve(&Source::Preset("vit", "tiny"), &[]).unwrap_or_else(|e| panic!("{e}"));
-        let c = compile(&m, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+        let c = compile(&m.declaration, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
         let text = dot(&c.program.graph);
         let (mut depth, mut declared, mut edges) = (0i32, BTreeSet::new(), 0);
         for line in text.lines().map(str::trim) {

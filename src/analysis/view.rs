@@ -116,7 +116,7 @@ mod tests {
     fn views_of_variants_are_in_topological_order() {
         for e in VARIANTS {
             let m = Model::resolve(&Source::Preset(e.name, "tiny"), &[]).unwrap_or_else(|e| panic!("{e}"));
-            let c = compile(&m, &Options::default()).unwrap_or_else(|x| panic!("{}: {x}", e.name));
+            let c = compile(&m.declaration, &Options::default()).unwrap_or_else(|x| panic!("{}: {x}", e.name));
             for g in [&c.declared, &c.optimized.graph, &c.program.graph] {
                 let v = view(g);
                 assert!(v.edge_references().all(|e| v[e.source()] < v[e.target()]), "{}", e.name);

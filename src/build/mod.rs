@@ -8,10 +8,12 @@
 
 mod diagnostics;
 mod einops;
+mod names;
 mod scope;
 mod tensor;
 
 pub use diagnostics::{BuildErrors, Diagnostic};
+pub use names::{Names, Rule, Slot, Stored};
 pub use scope::{Entered, Scope};
 pub use tensor::{Sizes, T};
 
@@ -38,6 +40,7 @@ struct State {
     /// The source line of the node that a rewrite replaces, if any.
     at: Option<&'static Location<'static>>,
     scopes: HashMap<String, ScopeId>,
+    places: scope::Places,
     params: HashMap<String, ValueId>,
     wanted: BTreeSet<String>,
     taps: Vec<(String, ValueId)>,
@@ -61,6 +64,7 @@ impl Builder {
                 rule: None,
                 at: None,
                 scopes: HashMap::from([(String::new(), root)]),
+                places: scope::Places::default(),
                 params,
                 wanted: BTreeSet::new(),
                 taps: Vec::new(),

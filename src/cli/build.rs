@@ -8,7 +8,7 @@ use crate::ops::{Graph, Program};
 use crate::passes::{self, Pass, PassError};
 use crate::template::{Model, Source};
 use crate::text::{self, Style};
-use crate::variants::{self, Declare, ImageSize};
+use crate::variants::{Declare, ImageSize};
 use crate::weights::{self, Checkpoint, ImportOptions, WeightError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -36,7 +36,7 @@ pub(super) fn run(a: &Build) -> Outcome {
     };
     let model = release_of_weights(a, model)?;
     let start = Instant::now();
-    let compiled = compile_with(&model, &options, &mut print).map_err(failure)?;
+    let compiled = compile_with(&model.declaration, &options, &mut print).map_err(failure)?;
     let built = start.elapsed();
     compiled.notes.iter().for_each(output::note);
     let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
@@ -88,25 +88,23 @@ fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
 /// The model in the release whose parameters the checkpoint has, where the user chose none: the default if it fits,
 /// else the first that fits completely, else the default, so that its differences are reported.
 fn release_of_weights(a: &Build, model: Model) -> Result<Model, Failure> {
-    let Some(path) = a.weights.weights.as_ref().filter(|_| !model.release_given && model.entry.releases.len() > 1)
-    else {
+    let Some(path) = a.weights.weights.as_ref().filter(|_| !model.release_given && model.entry.eras.len() > 1) else {
         return Ok(model);
     };
     let source = weights::open(path, a.weights.weights_key.as_deref()).map_err(|e| weight_failure(&e))?;
     let strict = ImportOptions { prefix: a.weights.weights_prefix.clone(), ..ImportOptions::default() };
     let fits = |m: &Model| {
-        let declare = Declare { batch: a.batch.0, input_size: m.input_size, ..Declare::default() };
-        let declared = variants::declare(m.entry.name, &*m.variant, m.release, &declare);
+        let declared = m.declaration.declare(&Declare { batch: a.batch.0, ..Declare::default() });
         declared.is_ok_and(|g| weights::import(&*source, &weights::specs(&g), &strict).is_ok())
     };
     if fits(&model) {
         return Ok(model);
     }
-    for release in model.entry.releases.iter().filter(|r| **r != model.release) {
-        let given = ("release".to_owned(), release.name().into());
+    for era in model.entry.eras.iter().filter(|e| e.name != model.era.name) {
+        let given = ("release".to_owned(), era.name.into());
         let Ok(other) = resolve_with(&a.model, vec![given]) else { continue };
         if fits(&other) {
-            output::note(format_args!("the keys of {} are those of release {release}: building it", path.display()));
+            output::note(format_args!("the keys of {} are those of release {era}: building it", path.display()));
             return Ok(other);
         }
     }

@@ -14,13 +14,13 @@ use crate::eval;
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::Graph;
 use crate::template::{Model, Source};
-use crate::variants::{self, Declare};
+use crate::variants::Declare;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result<Compared, Failure> {
     let (mid, io_tensors) = (Tensors::open(mid)?, Tensors::open(io)?);
-    let model = model(a)?;
+    let mut model = model(a)?;
     let image = match io_tensors.get("pixel_values")? {
         None => io_tensors.get("input")?,
         some => some,
@@ -31,9 +31,8 @@ pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result
     let &[_, _, h, w] = image.shape() else {
         return Err(Failure::bad_file(format!("{}: the images have shape {:?}", io.display(), image.shape())));
     };
-    let declare = Declare { input_size: Some([h, w]), ..Declare::default() };
-    let mut graph =
-        variants::declare(model.entry.name, &*model.variant, model.release, &declare).map_err(Failure::bad_file)?;
+    model.declaration.input_size = Some([h, w]);
+    let mut graph = model.declaration.declare(&Declare::default()).map_err(Failure::bad_file)?;
     let checkpoint = build::checkpoint(&a.weights, &graph)?;
 
     let prefix = checkpoint.matching().and_then(|m| m.report.prefix.as_ref()).map_or("", |p| p.prefix.as_str());

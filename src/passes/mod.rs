@@ -286,13 +286,13 @@ mod tests {
     use crate::ir::{Dim, Stage};
     use crate::ops::{Conv, composite};
     use crate::template::{Model, Source, presets};
-    use crate::variants::{self, Declare, VARIANTS};
+    use crate::variants::{Declare, VARIANTS};
 
     /// A variant's tiny preset as declared.
     fn tiny(variant: &str, sets: &[(&str, i64)]) -> Program {
         let sets: Vec<_> = sets.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
         let m = Model::resolve(&Source::Preset(variant, "tiny"), &sets).unwrap_or_else(|e| panic!("{e}"));
-        Program::new(variants::declare(variant, &*m.variant, m.release, &Declare::default()).expect("well typed"))
+        Program::new(m.declaration.declare(&Declare::default()).expect("well typed"))
     }
 
     fn inference(p: &Program, fuel: Option<u64>) -> (Program, Ctx) {

@@ -9,8 +9,9 @@ use vit_onnx::onnx::External;
 use vit_onnx::ops::{Graph, Program};
 use vit_onnx::target::Target;
 use vit_onnx::template::{Model, Source};
+use vit_onnx::variants::Declare;
 use vit_onnx::weights::Checkpoint;
-use vit_onnx::{eval, passes, variants, weights};
+use vit_onnx::{eval, passes, weights};
 
 /// Targets whose files run here as they would elsewhere. The GPU targets use a subset of their forms, and are held to
 /// the official checker below.
@@ -50,14 +51,13 @@ fn compare(case: &Case, stage: &str, got: &[(String, Tensor)]) -> f64 {
     })
 }
 
-fn taps(case: &Case) -> &'static [&'static str] {
-    if case.config["kind"] == "recorder" { &["attentions"] } else { &[] }
+fn taps(case: &Case) -> Vec<String> {
+    if case.config["kind"] == "recorder" { vec!["attentions".to_owned()] } else { Vec::new() }
 }
 
 fn build(case: &Case) -> Graph {
-    let m = case.model();
-    variants::declare(&case.name, &*m.variant, m.release, &case.declare(taps(case)))
-        .unwrap_or_else(|e| panic!("{}/{}: {e}", case.set, case.name))
+    let declare = Declare { taps: taps(case), ..Declare::default() };
+    (case.model().declaration.declare(&declare)).unwrap_or_else(|e| panic!("{}/{}: {e}", case.set, case.name))
 }
 
 /// Weights import with no missing and no unexpected key, and the numbers agree at every stage.
@@ -86,11 +86,8 @@ fn the_interpreter_agrees_with_pytorch_at_every_stage() {
 
 /// The compiled case and its checkpoint.
 fn compiled(case: &Case, target: &'static Target) -> (Compiled, Checkpoint) {
-    let mut m = case.model();
-    m.input_size = case.declare(&[]).input_size;
-    let taps = taps(case).iter().map(|t| (*t).to_owned()).collect();
-    let options = Options { target, taps, ..Options::default() };
-    let c = compile(&m, &options).unwrap_or_else(|e| panic!("{}/{}: {e}", case.set, case.name));
+    let options = Options { target, taps: taps(case), ..Options::default() };
+    let c = compile(&case.model().declaration, &options).unwrap_or_else(|e| panic!("{}/{}: {e}", case.set, case.name));
     let source = weights::open(&case.dir.join("weights.safetensors"), None).expect("a checkpoint");
     let checkpoint = Checkpoint::open(source, &c.declared, &weights::ImportOptions::default(), 0).expect("it fits");
     (c, checkpoint)
@@ -196,7 +193,8 @@ fn the_official_checker_accepts_every_file_and_openvino_agrees() {
         .flat_map(|v| Target::ALL.into_iter().flat_map(move |t| vit_onnx::onnx::OPSETS.map(move |o| (v, t, o))))
     {
         let m = Model::resolve(&Source::Preset(variant, "tiny"), &[]).expect("a preset");
-        let c = compile(&m, &Options { target, opset: Some(opset), ..Options::default() }).expect("it compiles");
+        let c = compile(&m.declaration, &Options { target, opset: Some(opset), ..Options::default() })
+            .expect("it compiles");
         let name = format!("{variant}-{target}-opset{opset}");
         let checkpoint = Checkpoint::initial(0);
         c.write(&dir.path().join(format!("{name}.onnx")), &checkpoint, External::Auto, &mut |_| ()).expect("a file");

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use vit_onnx::ir::{DType, Tensor};
 use vit_onnx::ops::Graph;
 use vit_onnx::template::{Model, Source};
-use vit_onnx::variants::Declare;
-use vit_onnx::{nn::Release, weights};
+use vit_onnx::weights;
 
 /// One case.
 pub(crate) struct Case {
@@ -128,13 +127,19 @@ impl Case {
         }
     }
 
-    pub(crate) fn release(&self) -> Release {
-        if self.set == "seed" { Release::V0_16 } else { Release::V1 }
+    pub(crate) fn release(&self) -> &'static str {
+        if self.set == "seed" { "0.16" } else { "1" }
     }
 
+    /// The model, for the images of this case.
     pub(crate) fn model(&self) -> Model {
         let text = model_file(self.variant(), self.release(), &self.config["kwargs"]).to_string();
-        Model::resolve(&Source::Text(&self.name, &text), &[]).unwrap_or_else(|e| panic!("{}: {e}", self.name))
+        let m = Model::resolve(&Source::Text(&self.name, &text), &[]);
+        let mut m = m.unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        let io = self.io();
+        let &[_, _, h, w] = io["input"].shape() else { panic!("{}: the images have another rank", self.name) };
+        m.declaration.input_size = Some([h, w]);
+        m
     }
 
     /// Inputs and outputs by name.
@@ -161,18 +166,10 @@ impl Case {
         let get = |k: &str| t[k].as_f64().unwrap_or_else(|| panic!("{}: no {k} for {output}", self.name));
         (get("suggested_atol"), get("suggested_rtol"))
     }
-
-    /// How to declare the model for the images of this case.
-    pub(crate) fn declare(&self, taps: &[&str]) -> Declare {
-        let io = self.io();
-        let s = io["input"].shape();
-        let taps = taps.iter().map(|t| (*t).to_owned()).collect();
-        Declare { input_size: Some([s[2], s[3]]), taps, ..Declare::default() }
-    }
 }
 
 /// The model file that a user would write for these constructor arguments.
-pub(crate) fn model_file(variant: &str, release: Release, kwargs: &Value) -> toml::Table {
+pub(crate) fn model_file(variant: &str, release: &str, kwargs: &Value) -> toml::Table {
     let mut t = to_toml(kwargs).as_table().expect("arguments").clone();
     if let Some(toml::Value::Table(inner)) = t.get_mut("inner")
         && let Some(toml::Value::Table(args)) = inner.remove("args")
@@ -180,7 +177,7 @@ pub(crate) fn model_file(variant: &str, release: Release, kwargs: &Value) -> tom
         inner.extend(args);
     }
     t.insert("variant".into(), variant.into());
-    t.insert("release".into(), release.name().into());
+    t.insert("release".into(), release.into());
     t
 }
 
