@@ -48,7 +48,9 @@ fn list() -> String {
         t.add_row([p.name, if p.required { "required" } else { "" }, p.doc]);
     }
     let mut rules: BTreeMap<Row, Vec<&str>> = BTreeMap::new();
-    passes::all().iter().for_each(|p| p.rules.iter().for_each(|r| rules.entry(*r).or_default().push(p.name)));
+    for p in passes::all() {
+        p.rules.iter().for_each(|r| rules.entry(*r).or_default().push(p.name));
+    }
     let mut r = output::table(&["rule", "identity", "passes"]);
     for (row, passes) in &rules {
         r.add_row([row.name, row.doc, &passes.join(", ")]);

@@ -28,7 +28,7 @@ pub fn axial_angles(scales: T<'_>, side: usize) -> [T<'_>; 2] {
     })
 }
 
-/// Turns each pair of neighbouring channels of `x: […, tokens, 2m]` by its angle.
+/// Turns each pair of neighboring channels of `x: […, tokens, 2m]` by its angle.
 #[track_caller]
 pub fn rotate<'g>(x: T<'g>, [sin, cos]: [T<'g>; 2]) -> T<'g> {
     let mut pairs = x.dims();

@@ -68,6 +68,7 @@ pub enum Exactness {
 
 /// Facts that passes ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Traits {
     /// The operands may be swapped.
     pub commutative: bool,

@@ -1,7 +1,7 @@
 //! Decides for inference: dropout and stop-gradient vanish, batch norm becomes the affine map that
 //! its running statistics say.
 //!
-//! First, because undecided ops hide the neighbours that later rules look for.
+//! First, because undecided ops hide the neighbors that later rules look for.
 //! Before `y = batch_normalization x …`, after `y = x * (w / sqrt(var + eps)) + (b - mean * …)`,
 //! whose factors depend on parameters only and so end in the weight program.
 
@@ -66,7 +66,7 @@ mod tests {
         done
     }
 
-    fn normalised(b: &Builder, training: bool) -> T<'_> {
+    fn normalized(b: &Builder, training: bool) -> T<'_> {
         let x = batched(b, "x", [3, 4, 4]);
         let op = BatchNormalization { epsilon: 1e-3.into(), momentum: 0.1.into(), training };
         let operands = [x, positive(b, "w", [3]), param(b, "b", [3]), param(b, "mean", [3]), positive(b, "var", [3])];
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn batch_norm_is_an_affine_map_of_its_running_statistics() {
-        let done = on(|b| normalised(b, false));
+        let done = on(|b| normalized(b, false));
         assert_eq!(done.fired("batch-norm-affine"), 1);
         assert_eq!(done.ops(), ["add", "sqrt", "div", "mul", "sub", "reshape", "mul", "reshape", "add"]);
         // On what is known before the run, all but one product and one sum.
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn batch_norm_in_training_stays() {
-        let done = on(|b| normalised(b, true));
+        let done = on(|b| normalized(b, true));
         assert_eq!((done.ctx.rewrites(), done.ops()), (0, vec!["batch_normalization"]));
     }
 }

@@ -433,11 +433,8 @@ mod tests {
     fn a_search_ends() {
         let level = |p: Pat| Vars.either([exp(p.clone()), exp(p)]);
         let p = (0..16).fold(Vars.named("end", Pat::Number(3.0)), |p, _| level(p));
-        let mut body = "  %0 = exp x : f32[4]\n".to_owned();
-        for i in 1..16 {
-            body += &format!("  %{i} = exp %{} : f32[4]\n", i - 1);
-        }
-        body += "  output y = %/15\n";
+        let chain: Vec<String> = (1..16).map(|i| format!("  %{i} = exp %{} : f32[4]\n", i - 1)).collect();
+        let body = format!("  %0 = exp x : f32[4]\n{}  output y = %/15\n", chain.concat());
         assert!(found(&body, &p).is_err());
     }
 }

@@ -54,7 +54,7 @@ pub struct Candidate {
 pub struct Announcement {
     /// The prefix, with its final dot.
     pub prefix: String,
-    /// The training wrapper recognised, if one was.
+    /// The training wrapper recognized, if one was.
     pub wrapper: Option<&'static str>,
     /// Keys under the prefix.
     pub taken: usize,
@@ -77,7 +77,7 @@ impl fmt::Display for Announcement {
 }
 
 /// The prefix to remove from `names` so that they are the `wanted` ones, `""` for none; with the
-/// wrapper recognised on the way. `Err` lists the candidates when the choice is the user's.
+/// wrapper recognized on the way. `Err` lists the candidates when the choice is the user's.
 pub(super) fn choose<'a>(
     names: &[&'a str],
     wanted: &BTreeSet<&str>,
@@ -116,7 +116,7 @@ pub(super) fn candidates<'a>(names: &[&'a str], wanted: &BTreeSet<&str>) -> BTre
     found
 }
 
-/// Whether removing `prefix` is removing prefixes common to all keys and parts of recognised
+/// Whether removing `prefix` is removing prefixes common to all keys and parts of recognized
 /// wrappers, one after the other; then the innermost wrapper, if any (`Some(None)` without one).
 #[allow(clippy::option_option)]
 fn layers(names: &[&str], prefix: &str) -> Option<Option<&'static str>> {

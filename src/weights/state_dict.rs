@@ -1,7 +1,7 @@
 //! Finding the state dict inside whatever a training script pickled.
 //!
 //! A state dict's keys are dotted paths (`layers.0.weight`) and its values tensors; scripts put
-//! it beside epoch numbers, optimiser state and averaged copies. A pickled module is a tree of
+//! it beside epoch numbers, optimizer state and averaged copies. A pickled module is a tree of
 //! dictionaries instead, whose keys have no dots. Works on the outline of the pickle only:
 //! knows no files and reads no values.
 
@@ -30,7 +30,7 @@ pub(super) struct StateDict {
 pub(super) type Undecided = (String, Vec<(String, usize)>);
 
 impl Outline {
-    /// The outline of `value`; `None` when it holds no tensor or is an optimiser's state.
+    /// The outline of `value`; `None` when it holds no tensor or is an optimizer's state.
     pub(super) fn of(value: PickleValue) -> Option<Self> {
         let children: BTreeMap<_, _> = match value {
             PickleValue::Unsupported(name) => return (name == "torch.Tensor").then_some(Self::Tensor),

@@ -216,7 +216,7 @@ mod tests {
         });
         assert_eq!(done.ctx.rewrites(), 0, "{}", done.program.graph);
         let done = with(|s| s * 1.0);
-        assert_eq!(done.ctx.rewrites(), 0, "canonicalisation merges scales, not this rule");
+        assert_eq!(done.ctx.rewrites(), 0, "canonicalization merges scales, not this rule");
     }
 
     /// Queries may be anything, a transpose of something else too.
