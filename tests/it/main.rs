@@ -4,8 +4,12 @@
 
 mod architecture;
 mod attention_maps;
+#[cfg(feature = "runtime")]
+mod bound;
 mod cli;
 mod conformance;
+#[cfg(feature = "runtime")]
+mod engines;
 mod fuzz;
 mod golden;
 #[cfg(feature = "runtime")]
