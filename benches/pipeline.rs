@@ -13,7 +13,7 @@ use vit_onnx::ir::Tensor;
 use vit_onnx::onnx::External;
 use vit_onnx::ops::Program;
 use vit_onnx::template::{Model, Source};
-use vit_onnx::variants::{self, Declare};
+use vit_onnx::variants::Declare;
 use vit_onnx::weights::{Checkpoint, ImportOptions, Supply, Writer, specs};
 use vit_onnx::{lower, passes, weights};
 
@@ -28,7 +28,7 @@ fn model(preset: &str) -> Model {
 fn stages(c: &mut Criterion) {
     for preset in ["tiny", "readme"] {
         let m = model(preset);
-        let declare = || variants::declare("vit", &*m.variant, m.release, &Declare::default()).expect("it types");
+        let declare = || m.declaration.declare(&Declare::default()).expect("it types");
         let declared = Program::new(declare());
         let options = Options::default();
         let optimize = || {
@@ -44,7 +44,9 @@ fn stages(c: &mut Criterion) {
         group.bench_function("declare", |b| b.iter(|| black_box(declare())));
         group.bench_function("optimize", |b| b.iter(|| black_box(optimize())));
         group.bench_function("emit", |b| b.iter(|| black_box(emit())));
-        group.bench_function("compile", |b| b.iter(|| black_box(compile(&m, &options).expect("it compiles"))));
+        group.bench_function("compile", |b| {
+            b.iter(|| black_box(compile(&m.declaration, &options).expect("it compiles")));
+        });
         group.finish();
     }
 }
@@ -74,7 +76,7 @@ fn write(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (stored, copied, written) =
         (dir.path().join("w.safetensors"), dir.path().join("copy"), dir.path().join("m.onnx"));
-    let compiled = compile(&model("readme"), &Options::default()).expect("it compiles");
+    let compiled = compile(&model("readme").declaration, &Options::default()).expect("it compiles");
     store(&stored, &compiled);
     let source = weights::open(&stored, None).expect("the checkpoint opens");
     let checkpoint =

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let model = Model::resolve(&Source::Preset("vit", &preset), &[])?;
     let options = Options { target: Target::ORT_CPU, taps: vec!["attentions".to_owned()], ..Options::default() };
-    let compiled = compile(&model, &options)?;
+    let compiled = compile(&model.declaration, &options)?;
 
     // No checkpoint: initial values, the same for the same seed. `weights::open` and
     // `Checkpoint::open` take a .safetensors or .pt file instead.

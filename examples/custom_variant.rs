@@ -1,19 +1,18 @@
-//! Declares a variant of one's own (an MLP-Mixer, arXiv 2105.01601), compiles it and runs it through
-//! the interpreter.
+//! Declares a variant of one's own (an MLP-Mixer, arXiv 2105.01601), compiles it, writes it as ONNX and runs the file.
 //!
-//! Run with `cargo run --example custom_variant`.
+//! Run with `cargo run --example custom_variant -- mixer.onnx`; without an argument the file is a temporary one.
 
 use std::error::Error;
 use std::io::Write as _;
+use std::path::PathBuf;
 use vit_onnx::build::{Scope, T};
-use vit_onnx::eval;
+use vit_onnx::compile::{Options, compile};
 use vit_onnx::ir::{DType, Tensor};
-use vit_onnx::nn::{Fit, Release, gelu, layer_norm, linear, patches};
-use vit_onnx::ops::Program;
-use vit_onnx::passes;
-use vit_onnx::target::Target;
-use vit_onnx::variants::{Declare, Image, Outputs, Sizes, Variant, declare};
-use vit_onnx::weights::{Checkpoint, Supply};
+use vit_onnx::nn::{gelu, layer_norm, linear, patches};
+use vit_onnx::onnx::External;
+use vit_onnx::runtime::{Engine as _, Interpreter, SessionOptions};
+use vit_onnx::variants::{Declaration, Fit, Image, Outputs, Variant};
+use vit_onnx::weights::Checkpoint;
 
 /// Mixes along tokens and along channels in turn; no attention.
 #[derive(Debug)]
@@ -33,17 +32,14 @@ impl Variant for Mixer {
         Image { channels: 3, size: Some([self.image; 2]) }
     }
 
-    fn check(&self, _: Release) -> Vec<String> {
+    // Optional: reported before the model is declared.
+    fn check(&self) -> Vec<String> {
         let divides = self.image.is_multiple_of(self.patch);
         if divides { Vec::new() } else { vec!["image: does not divide by patch".to_owned()] }
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
-        Sizes::squares(self.patch, "mixing tokens takes a weight for each of them")
-    }
-
-    fn forward<'g>(&self, _: Release, s: Scope<'g>, img: T<'g>, _: Fit) -> Outputs<'g> {
-        let mut x = linear(s.at("stem"), patches(img, [self.patch; 2]), self.dim);
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, _: Fit) -> Outputs<'g> {
+        let mut x = linear(s.at("stem"), patches(s.at("stem"), img, [self.patch; 2]), self.dim);
         for i in 0..self.depth {
             let block = s.at(format_args!("mixer.{i}"));
             let tokens = layer_norm(block.at("token_norm"), x).transpose(&[0, 2, 1]);
@@ -52,27 +48,22 @@ impl Variant for Mixer {
         }
         Outputs::logits(linear(s.at("head"), layer_norm(s.at("norm"), x).mean(&[1]), 5))
     }
-
-    fn arguments(&self) -> toml::Table {
-        toml::Table::new()
-    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mixer = Mixer { image: 16, patch: 4, dim: 8, depth: 2 };
-    let graph = declare("mixer", &mixer, Release::V1, &Declare::default())?;
-    let options = passes::Options::default();
-    let run = passes::compile(&Program::new(graph), Target::PORTABLE, None, &options, &mut |_, _| ())?;
-    let program = run.program;
+    let folder = tempfile::tempdir()?;
+    let path = std::env::args().nth(1).map_or_else(|| folder.path().join("mixer.onnx"), PathBuf::from);
 
-    let checkpoint = Checkpoint::initial(0);
-    let supply = Supply::new(&program, &checkpoint);
+    let mixer = Declaration::new("mixer", Mixer { image: 16, patch: 4, dim: 8, depth: 2 });
+    let compiled = compile(&mixer, &Options::default())?;
+    let written = compiled.write(&path, &Checkpoint::initial(0), External::Auto, &mut |_| ())?;
+
+    let mut session = Interpreter.load(&path, &SessionOptions::default())?;
     let images = Tensor::zeros(DType::F32, &[2, 3, 16, 16]);
-    let mut param = |path: &str, _: &_| supply.tensor(path).map_err(|e| e.to_string());
-    let outputs = eval::run(&program.graph, &mut param, &[("pixel_values", images)])?;
+    let outputs = session.run(&[("pixel_values".to_owned(), images)])?;
 
     let mut out = std::io::stdout();
-    writeln!(out, "rewrites: {:?}", run.ctx.rules)?;
+    writeln!(out, "{} nodes, {} bytes", compiled.model.graph.nodes.len(), written.model_bytes)?;
     outputs.iter().try_for_each(|(name, t)| writeln!(out, "{name}: {:?} {:?}", t.shape(), t.to_f64_vec()))?;
     Ok(())
 }

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = Model::resolve(&Source::Preset("vit", "tiny"), &[])?;
 
     let (mut before, mut change) = (String::new(), None);
-    let compiled = compile_with(&model, &Options::default(), &mut |pass, program| {
+    let compiled = compile_with(&model.declaration, &Options::default(), &mut |pass, program| {
         let text = print(&program.graph, &Style::SNAPSHOT);
         if pass.name == name {
             change = Some((std::mem::take(&mut before), text));

@@ -1,4 +1,4 @@
-//! Floating-point operations, for one of whatever is counted by a symbol: one image.
+//! Floating-point operations of a graph, with every symbol 1: for one image.
 //!
 //! Counts are those of the ops ([`crate::ops::OpDef::cost`]): a multiply-add is two, data movement is free. What
 //! no output depends on is not counted.

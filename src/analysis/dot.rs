@@ -1,4 +1,4 @@
-//! A graph for Graphviz: nodes as boxes, the module tree as nested clusters.
+//! Draws a graph for Graphviz: nodes as boxes, the module tree as nested clusters.
 
 use super::view;
 use crate::ir::NodeId;
@@ -6,13 +6,17 @@ use crate::ops::Graph;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// The live part of the graph in the DOT language. Parameters are not drawn.
+/// The depth of clusters. The names of a file decide how deep its modules nest; modules below this depth share the cluster
+/// of the one that holds them.
+const DEEPEST: usize = 32;
+
+/// Returns the live part of the graph in the DOT language. Parameters are not drawn.
 pub fn dot(g: &Graph) -> String {
     let view = view(g);
     let mut root = Tree::default();
     for id in view.node_weights() {
         let path = g.scope_path(g.node(*id).origin.scope);
-        path.split('.').filter(|p| !p.is_empty()).fold(&mut root, Tree::child).nodes.push(*id);
+        path.split('.').filter(|p| !p.is_empty()).take(DEEPEST).fold(&mut root, Tree::child).nodes.push(*id);
     }
     let mut out = String::new();
     let _ = writeln!(out, "digraph {} {{", quote(&g.name));
@@ -76,7 +80,7 @@ impl Tree {
     }
 }
 
-/// A quoted id. A backslash would begin an escape of labels.
+/// Quotes an id. A backslash would begin an escape of labels.
 fn quote(s: &str) -> String {
     let mut out = String::from("\"");
     for c in s.chars() {
@@ -104,11 +108,22 @@ mod tests {
         assert_eq!(quote("a\"b\\c\nd"), r#""a\"b\\c\nd""#);
     }
 
+    /// The file decides how deep modules nest, not the stack.
+    #[test]
+    fn deep_modules_share_a_cluster() {
+        let deep = vec!["m"; 100_000].join(".");
+        let text = format!(
+            "graph g  stage built\n  input x : f32[4]\n\n[{deep}]\n  %0 = relu x : f32[4]\n\n  output y = %{deep}/0\n"
+        );
+        let drawn = dot(&crate::text::parse(&text).expect("a graph"));
+        assert_eq!(drawn.matches("subgraph").count(), DEEPEST);
+    }
+
     /// Braces balance, ids are declared before edges use them, every statement ends.
     #[test]
     fn a_model_is_well_formed() {
         let m = Model::resolve(&Source::Preset("vit", "tiny"), &[]).unwrap_or_else(|e| panic!("{e}"));
-        let c = compile(&m, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+        let c = compile(&m.declaration, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
         let text = dot(&c.program.graph);
         let (mut depth, mut declared, mut edges) = (0i32, BTreeSet::new(), 0);
         for line in text.lines().map(str::trim) {

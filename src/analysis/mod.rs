@@ -1,6 +1,6 @@
-//! What can be said about a graph without running it: its shape, its cost, its picture.
+//! Static analysis of a graph: its structure, its cost, its drawing.
 //!
-//! Read-only: nothing here changes a graph, and no pass depends on it.
+//! Nothing here changes a graph, and no pass depends on it.
 
 mod cost;
 mod dot;
@@ -8,4 +8,4 @@ mod view;
 
 pub use cost::{block_of, flops, flops_by_scope};
 pub use dot::dot;
-pub use view::{View, critical_path, toposort, view};
+pub use view::{View, critical_path, cut_points, view};

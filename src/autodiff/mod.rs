@@ -1,56 +1,41 @@
-//! Reverse-mode differentiation: appends the gradient of a scalar to the graph that computes it.
+//! Reverse-mode differentiation: appends the gradient of a scalar to its graph.
 //!
-//! The walk visits nodes from the loss towards the inputs; operands are always earlier than their
-//! users, so when a node is visited every contribution to its cotangent has been made. Rules live
-//! with the ops; here contributions are added, axes that were broadcast are summed away (in this
-//! one place), composites are differentiated through their definitions. The forward part keeps its
-//! ids. Whether what is appended is simplified or shared is up to passes.
+//! The walk visits nodes from the loss towards the inputs. Operands are always earlier than their
+//! users, so all contributions to the cotangent of a node are known when the node is visited. The ops
+//! define the rules; this module adds the contributions, sums cotangents over broadcast axes (here and
+//! nowhere else) and differentiates composites through their definitions. The forward part keeps its
+//! ids. Passes may simplify the appended nodes or share them.
 //!
-//! Deliberately unknown here: optimisers, losses, and which parameters are trained.
+//! Deliberately unknown here: optimizers, losses, and which parameters are trained.
 
 use crate::build::{Builder, T};
 use crate::ir::{Entity, Side, TensorType, ValueId};
 use crate::ops::{Grad, Node, Vjp};
 use std::collections::BTreeMap;
 
-/// The rule that gradient nodes are blamed on.
+/// The name of the rule in the origin of gradient nodes.
 const RULE: &str = "vjp";
 
-/// Why a gradient could not be made.
+/// An error of [`gradients`].
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AutodiffError {
     /// The loss is not one number.
     #[error("the loss must be a float scalar, found {0}")]
     NotScalar(TensorType),
-    /// A value handed in, or a gradient, is the result of a mistake that the builder has recorded.
+    /// An argument, or a gradient, is the result of a mistake that the builder has recorded.
     #[error("{0} is the result of an earlier mistake: finish the builder to see it")]
     Poisoned(String),
-    /// The loss depends on what is asked for through an op that has no gradient.
+    /// The loss depends on a target through an op that has no gradient.
     #[error("{op} in [{scope}] cannot be differentiated: {reason}")]
-    Never {
-        /// Its mnemonic.
-        op: &'static str,
-        /// Where it stands.
-        scope: String,
-        /// Why.
-        reason: &'static str,
-    },
-    /// A rule of an op gave a cotangent that does not fit its operand.
+    Never { op: &'static str, scope: String, reason: &'static str },
+    /// The rule of an op returned a cotangent that does not fit its operand.
     #[error("the gradient of {op} in [{scope}] should be {expected}, found {found}")]
-    Mistyped {
-        /// Its mnemonic.
-        op: &'static str,
-        /// Where it stands.
-        scope: String,
-        /// The type of the operand.
-        expected: TensorType,
-        /// The type of its cotangent.
-        found: TensorType,
-    },
+    Mistyped { op: &'static str, scope: String, expected: TensorType, found: TensorType },
 }
 
-/// The gradients of the scalar `loss` with respect to each of `wrt`, of the same types; zeros where the
-/// loss does not depend on one. New nodes are in scope `grad/…` of the scope of the node they belong to.
+/// Appends the gradients of the scalar `loss` with respect to each of `wrt`, of the same types; zeros where the
+/// loss does not depend on one. The scope of a new node is `grad/…` with the scope of its forward node.
 pub fn gradients<'g>(b: &'g Builder, loss: T<'g>, wrt: &[T<'g>]) -> Result<Vec<T<'g>>, AutodiffError> {
     let id = |t: T<'g>, what: &str| t.id().ok_or_else(|| AutodiffError::Poisoned(what.to_owned()));
     let seed = id(loss, "the loss")?;
@@ -65,16 +50,16 @@ pub fn gradients<'g>(b: &'g Builder, loss: T<'g>, wrt: &[T<'g>]) -> Result<Vec<T
     Ok(wrt.iter().zip(targets).map(|(&t, v)| cotangents.get(&v).copied().unwrap_or_else(|| zeros(t))).collect())
 }
 
-/// Whether the walk goes on beyond a target that depends on another.
+/// Whether the walk continues beyond a target that depends on another.
 #[derive(Clone, Copy, PartialEq)]
 enum Targets {
-    /// It does: what is asked for is each target's whole gradient.
+    /// It continues: the result is the whole gradient of each target.
     Open,
-    /// It does not: targets are the operands of a definition, independent of each other there.
+    /// It stops: targets are the operands of a definition, which treats them as independent.
     Closed,
 }
 
-/// Sums of what was contributed so far.
+/// The sum of the contributions so far to each value's cotangent.
 #[derive(Default)]
 struct Cotangents<'g>(BTreeMap<ValueId, T<'g>>);
 
@@ -84,7 +69,7 @@ impl<'g> Cotangents<'g> {
     }
 }
 
-/// Pulls the cotangents of `seeds` back to `targets`; those that nothing reaches are left out.
+/// Pulls the cotangents of `seeds` back to `targets`; targets that no seed depends on are left out.
 fn pull<'g>(
     b: &'g Builder,
     seeds: &[(ValueId, T<'g>)],
@@ -115,7 +100,7 @@ fn pull<'g>(
     Ok(cotangents.0)
 }
 
-/// What one node, in the forward scope `scope`, contributes to the cotangents of its operands.
+/// Returns the contributions of one node, in the forward scope `scope`, to the cotangents of its operands.
 fn step<'g>(
     b: &'g Builder,
     node: &Node,
@@ -157,8 +142,8 @@ fn step<'g>(
     }
 }
 
-/// The nodes through which a seed depends on a target, in order, and which values depend on a target
-/// in a differentiable way: integers and booleans carry no cotangent.
+/// Returns the nodes through which a seed depends on a target, in order, and the values that depend on a target
+/// in a differentiable way: integers and booleans have no cotangent.
 fn path<'g>(
     b: &'g Builder,
     seeds: &[(ValueId, T<'g>)],
@@ -281,29 +266,24 @@ mod tests {
     /// The operands are one value, or one depends on the other: neither may be counted twice.
     #[test]
     fn composites_of_dependent_operands_are_their_formula() {
-        for share in [false, true] {
-            let b = Builder::new("t", Stage::Built);
-            if share {
-                b.share_equal_nodes();
+        let b = Builder::new("t", Stage::Built);
+        let x = b.input("x", f64s(&[2, 2]));
+        let op = FusedMatMul { trans_a: true, trans_b: false, alpha: Real(0.5) };
+        let weights = b.constant(Tensor::new(&[2, 2], vec![1.0, -2.0, 3.0, 0.5]));
+        for y in [x, x.exp(), x.matmul(x)] {
+            let composite = b.apply(op.clone(), &[x, y]);
+            let formula = x.t().matmul(y) * 0.5;
+            for v in [composite, formula] {
+                let g = gradients(&b, (v * weights).sum(&[0, 1]), &[x]).expect("differentiable");
+                b.output("g", g[0]);
             }
-            let x = b.input("x", f64s(&[2, 2]));
-            let op = FusedMatMul { trans_a: true, trans_b: false, alpha: Real(0.5) };
-            let weights = b.constant(Tensor::new(&[2, 2], vec![1.0, -2.0, 3.0, 0.5]));
-            for y in [x, x.exp(), x.matmul(x)] {
-                let composite = b.apply(op.clone(), &[x, y]);
-                let formula = x.t().matmul(y) * 0.5;
-                for v in [composite, formula] {
-                    let g = gradients(&b, (v * weights).sum(&[0, 1]), &[x]).expect("differentiable");
-                    b.output("g", g[0]);
-                }
-            }
-            let out = run(b, &Tensor::new(&[2, 2], vec![0.3, -1.0, 0.7, 1.1]));
-            assert!(out.chunks(2).all(|p| close(&p[0], &p[1])), "{out:?}");
         }
+        let out = run(b, &Tensor::new(&[2, 2], vec![0.3, -1.0, 0.7, 1.1]));
+        assert!(out.chunks(2).all(|p| close(&p[0], &p[1])), "{out:?}");
     }
 
     #[test]
-    fn an_op_without_gradient_is_told_with_its_place() {
+    fn an_op_without_gradient_is_reported_with_its_place() {
         let b = Builder::new("t", Stage::Built);
         let x = b.input("x", f64s(&[2]));
         let y = {
@@ -318,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn new_nodes_tell_where_they_are_from() {
+    fn new_nodes_have_their_origin() {
         let b = Builder::new("t", Stage::Built);
         let x = b.input("x", f64s(&[2]));
         let y = {

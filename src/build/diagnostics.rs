@@ -1,4 +1,4 @@
-//! Mistakes of authors, collected.
+//! Diagnostics: mistakes of authors, collected.
 
 use std::fmt;
 use std::panic::Location;
@@ -6,13 +6,13 @@ use std::panic::Location;
 /// One mistake: an op whose operands do not fit, a malformed pattern, a parameter of two types.
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
-    /// Path in the module tree.
+    /// The path in the module tree.
     pub scope: String,
     /// The source line of the author.
     pub at: &'static Location<'static>,
-    /// What is wrong.
+    /// The description of the mistake.
     pub message: String,
-    /// Types of the operands.
+    /// The types of the operands.
     pub operands: Vec<String>,
 }
 

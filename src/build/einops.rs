@@ -1,7 +1,7 @@
-//! The part of einops' `rearrange` that Vision Transformers use: split, permute, merge, unit axes.
+//! The part of einops' `rearrange` that Vision Transformers use: splitting, permuting and merging axes, and unit axes.
 //!
-//! `"b c (h p1) (w p2) -> b (h w) (p1 p2 c)"` becomes reshape, transpose, reshape; steps that would
-//! do nothing are left out. Source of the notation: einops (Rogozhnikov, ICLR 2022).
+//! `"b c (h p1) (w p2) -> b (h w) (p1 p2 c)"` becomes reshape, transpose, reshape; steps without an
+//! effect are left out. Source of the notation: einops (Rogozhnikov, ICLR 2022).
 
 use super::T;
 use crate::ir::Dim;
@@ -89,8 +89,8 @@ pub(super) fn plan(pattern: &str, shape: &[Dim], sizes: &[(&str, Dim)]) -> Resul
 }
 
 impl<'g> T<'g> {
-    /// Rearranges axes by an einops pattern; `sizes` names the sizes that splitting cannot infer.
-    /// A malformed pattern or a size that does not divide is a diagnostic quoting the pattern.
+    /// Rearranges axes by an einops pattern; `sizes` gives the sizes that cannot be inferred.
+    /// A malformed pattern or a size that does not divide the axis is a mistake, reported with the pattern.
     #[track_caller]
     pub fn rearrange(self, pattern: &str, sizes: &[(&str, Dim)]) -> T<'g> {
         if self.poisoned() {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_reported() {
         let bad = |p: &str, sizes: &[(&str, Dim)]| plan(p, &known(&[4, 6]), sizes).err().expect("an error");
         assert!(bad("a b", &[]).contains("->"));
         assert!(bad("a (b c) -> a b c", &[("c", 4.into())]).contains("does not divide"));

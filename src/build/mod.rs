@@ -1,17 +1,19 @@
-//! Verbs for authors: what layers, variants, gradients and rewrite rules are written in.
+//! The vocabulary in which layers, variants, gradients and rewrite rules are written.
 //!
-//! A [`Builder`] owns the graph being made. A [`T`] is a copyable handle on one of its values, with
-//! operators and methods that append nodes; a [`Scope`] is a prefix of checkpoint keys that makes
+//! A [`Builder`] owns the graph that is being built. A [`T`] is a copyable handle on one of its values, with
+//! operators and methods that append nodes; a [`Scope`] is a prefix of checkpoint keys that declares
 //! parameters. Nothing here returns a `Result`: an op whose operands do not fit records a diagnostic
 //! (scope, source line, operand types) and yields a *poisoned* handle that later ops absorb, so that
 //! formulas stay formulas and [`Builder::finish`] reports every mistake at once.
 
 mod diagnostics;
 mod einops;
+mod names;
 mod scope;
 mod tensor;
 
 pub use diagnostics::{BuildErrors, Diagnostic};
+pub use names::{Names, Rule, Slot, Stored};
 pub use scope::{Entered, Scope};
 pub use tensor::{Sizes, T};
 
@@ -21,7 +23,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::Location;
 
-/// Makes one graph.
+/// Builds a graph.
 #[derive(Debug)]
 pub struct Builder {
     state: RefCell<State>,
@@ -31,27 +33,26 @@ pub struct Builder {
 struct State {
     graph: Graph,
     diagnostics: Vec<Diagnostic>,
-    /// Where new nodes belong.
+    /// The scope of new nodes.
     scope: ScopeId,
-    /// What new nodes are blamed on, when a rewrite makes them.
+    /// The rewrite rule that makes the new nodes, if any.
     rule: Option<&'static str>,
-    /// Where a node was copied from, when a rewrite makes it.
+    /// The source line of the node that a rewrite replaces, if any.
     at: Option<&'static Location<'static>>,
     scopes: HashMap<String, ScopeId>,
+    places: scope::Places,
     params: HashMap<String, ValueId>,
-    /// Results by op and operands, when equal nodes are to be shared.
-    shared: Option<HashMap<(Op, Operands), ValueId>>,
     wanted: BTreeSet<String>,
     taps: Vec<(String, ValueId)>,
 }
 
 impl Builder {
-    /// A builder of an empty graph.
+    /// Creates a builder of an empty graph.
     pub fn new(name: impl Into<String>, stage: Stage) -> Self {
         Self::resume(Graph::new(name, stage))
     }
 
-    /// Goes on with a graph: autodiff appends to the forward part, whose ids stay.
+    /// Creates a builder that appends to `graph`, whose ids stay the same.
     pub fn resume(mut graph: Graph) -> Self {
         let root = graph.scope("");
         let params = graph.params().map(|p| (p.path.clone(), p.value)).collect();
@@ -63,40 +64,35 @@ impl Builder {
                 rule: None,
                 at: None,
                 scopes: HashMap::from([(String::new(), root)]),
+                places: scope::Places::default(),
                 params,
-                shared: None,
                 wanted: BTreeSet::new(),
                 taps: Vec::new(),
             }),
         }
     }
 
-    /// From now on, a node equal to an earlier one (same op, same operands) is that earlier one.
-    pub fn share_equal_nodes(&self) {
-        self.state.borrow_mut().shared = Some(HashMap::new());
-    }
-
-    /// Asks for the intermediate values that layers [`observe`](Scope::observe) under this name.
+    /// Requests the intermediate values that layers [`observe`](Scope::observe) under this name.
     pub fn want(&self, tap: &str) {
         self.state.borrow_mut().wanted.insert(tap.to_owned());
     }
 
-    /// The values observed under `tap`, in order.
+    /// Returns the values observed under `tap`, in order.
     pub fn observed(&self, tap: &str) -> Vec<T<'_>> {
         let s = self.state.borrow();
         s.taps.iter().filter(|(n, _)| n == tap).map(|&(_, v)| T::new(self, Some(v))).collect()
     }
 
-    /// The root of the module tree.
+    /// Returns the root of the module tree.
     pub fn root(&self) -> Scope<'_> {
         Scope::new(self, self.scope_id(""))
     }
 
-    /// Declares a symbol; the name must be one [`Symbol::new`] accepts.
+    /// Declares a symbol, whose name must be accepted by [`Symbol::new`].
     #[track_caller]
     pub fn symbol(&self, name: &str) -> crate::ir::Dim {
         let Some(s) = Symbol::new(name) else {
-            self.error(format!("`{name}` is not a name of a symbol"), &[]);
+            self.error(format!("`{name}` is not a valid name of a symbol"), &[]);
             return crate::ir::Dim::known(1);
         };
         self.state.borrow_mut().graph.declare(s.clone());
@@ -114,7 +110,7 @@ impl Builder {
         T::new(self, Some(v))
     }
 
-    /// The parameter of this full path; made when new, and the same one when asked for again with the same type.
+    /// Returns the parameter of this full path and declares it if it is new. Asking again with another type is a mistake.
     #[track_caller]
     pub fn param(&self, path: &str, ty: TensorType, init: Init, trainable: bool) -> T<'_> {
         let known = self.state.borrow().params.get(path).copied();
@@ -137,41 +133,29 @@ impl Builder {
         T::new(self, Some(v))
     }
 
-    /// A constant.
+    /// Appends a constant.
     #[track_caller]
     pub fn constant(&self, t: Tensor) -> T<'_> {
         self.apply(Const::new(t), &[])
     }
 
-    /// Applies an op of one result.
+    /// Applies an op and returns its first result.
     #[track_caller]
     pub fn apply<'g>(&'g self, op: impl Into<Op>, operands: &[T<'g>]) -> T<'g> {
         self.apply_all(op, operands).first().copied().unwrap_or(T::new(self, None))
     }
 
-    /// Applies an op; all its results. Poisoned operands give no results.
+    /// Applies an op and returns all its results; none if an operand is poisoned.
     #[track_caller]
     pub fn apply_all<'g>(&'g self, op: impl Into<Op>, operands: &[T<'g>]) -> Vec<T<'g>> {
         let Some(inputs) = operands.iter().map(|t| t.id()).collect::<Option<Operands>>() else { return Vec::new() };
         let op = op.into();
         let mut guard = self.state.borrow_mut();
         let s = &mut *guard;
-        // Two draws of one random op are two values.
-        let shares = s.shared.is_some() && op.def().traits().pure;
-        let key = shares.then(|| (op.clone(), inputs.clone()));
-        if let Some(&v) = s.shared.as_ref().zip(key.as_ref()).and_then(|(m, key)| m.get(key)) {
-            let node = s.graph.producer(v).expect("shared values are results of nodes");
-            return s.graph.node(node).outputs().map(|v| T::new(self, Some(v))).collect();
-        }
         let at = s.at.or_else(|| Some(Location::caller()));
         let origin = Origin { scope: s.scope, at, rule: s.rule };
         match s.graph.add_node(op.clone(), inputs, origin) {
-            Ok(n) => {
-                if let (Some(map), Some(key)) = (&mut s.shared, key) {
-                    map.insert(key, s.graph.node(n).first);
-                }
-                s.graph.node(n).outputs().map(|v| T::new(self, Some(v))).collect()
-            }
+            Ok(n) => s.graph.node(n).outputs().map(|v| T::new(self, Some(v))).collect(),
             Err(e) => {
                 drop(guard);
                 self.error(format!("{}: {e}", op.mnemonic()), operands);
@@ -180,7 +164,7 @@ impl Builder {
         }
     }
 
-    /// Records a mistake of the author; `finish` will report it.
+    /// Records a mistake of the author, which [`finish`](Self::finish) reports.
     #[track_caller]
     pub fn error(&self, message: impl Into<String>, operands: &[T<'_>]) {
         let mut s = self.state.borrow_mut();
@@ -194,45 +178,45 @@ impl Builder {
         s.diagnostics.push(d);
     }
 
-    /// Whether a mistake was recorded.
+    /// Returns true if a mistake was recorded.
     pub fn failed(&self) -> bool {
         !self.state.borrow().diagnostics.is_empty()
     }
 
-    /// Names a value as a graph output.
+    /// Declares a graph output.
     pub fn output(&self, name: &str, value: T<'_>) {
         if let Some(v) = value.id() {
             self.state.borrow_mut().graph.add_output(name, v);
         }
     }
 
-    /// The graph, or every mistake made on the way.
+    /// Returns the graph, or all recorded mistakes.
     pub fn finish(self) -> Result<Graph, BuildErrors> {
         let s = self.state.into_inner();
         if s.diagnostics.is_empty() { Ok(s.graph) } else { Err(BuildErrors(s.diagnostics)) }
     }
 
-    /// The type of a value.
+    /// Returns the type of a value.
     pub fn ty(&self, v: ValueId) -> TensorType {
         self.state.borrow().graph.ty(v).clone()
     }
 
-    /// The value behind an id of this builder's graph.
+    /// Returns the handle on a value of this builder's graph.
     pub fn value(&self, v: ValueId) -> T<'_> {
         T::new(self, Some(v))
     }
 
-    /// A handle that stands for a value lost to a mistake; operations on it vanish.
+    /// Returns a poisoned handle, which stands for the result of a mistake. Operations on it append nothing.
     pub fn poisoned(&self) -> T<'_> {
         T::new(self, None)
     }
 
-    /// Reads the graph as it stands.
+    /// Calls `f` with the graph built so far.
     pub fn read<R>(&self, f: impl FnOnce(&Graph) -> R) -> R {
         f(&self.state.borrow().graph)
     }
 
-    /// Runs `f` with new nodes blamed on this origin.
+    /// Calls `f`; the nodes that it appends have this origin.
     pub fn with_origin<R>(
         &self,
         scope: &str,

@@ -1,8 +1,10 @@
 //! Positions in the module tree: prefixes of checkpoint keys.
 
+use super::names::{self, Names, Slot};
 use super::{Builder, T};
 use crate::ir::{DType, Init, Literal, ScopeId, Shape, Tensor, TensorType};
 use crate::ops::Dropout;
+use std::collections::HashMap;
 use std::fmt::{self, Display};
 
 /// A prefix of checkpoint keys, such as `transformer.layers.0`.
@@ -10,6 +12,28 @@ use std::fmt::{self, Display};
 pub struct Scope<'g> {
     b: &'g Builder,
     id: ScopeId,
+    /// Where it is in [`Places`].
+    place: usize,
+}
+
+/// The scopes of pages, by the paths that pages use.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    list: Vec<Place>,
+    /// By base and path below it.
+    index: HashMap<(usize, String), usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    /// The place whose rules apply.
+    base: usize,
+    /// The page's path below the base.
+    page: String,
+    /// The rules for paths below, of a base.
+    names: Names,
+    /// The path in the graph.
+    scope: ScopeId,
 }
 
 impl fmt::Debug for Scope<'_> {
@@ -18,7 +42,7 @@ impl fmt::Debug for Scope<'_> {
     }
 }
 
-/// While it lives, new nodes belong to the entered scope.
+/// A guard: until it is dropped, new nodes belong to the entered scope.
 #[derive(Debug)]
 pub struct Entered<'g> {
     b: &'g Builder,
@@ -31,29 +55,63 @@ impl Drop for Entered<'_> {
     }
 }
 
+/// `name` below `path`.
+fn below(path: &str, name: &dyn Display) -> String {
+    if path.is_empty() { name.to_string() } else { format!("{path}.{name}") }
+}
+
 impl<'g> Scope<'g> {
+    /// The scope of this id, with no rules.
     pub(super) fn new(b: &'g Builder, id: ScopeId) -> Self {
-        Self { b, id }
+        Self { b, id, place: 0 }.named(&[])
     }
 
-    /// The child of this name: `s.at("layers").at(0)`. Dots separate levels.
+    /// This scope, with paths below it named by these rules, which are relative to it.
+    pub fn named(self, names: Names) -> Self {
+        let mut s = self.b.state.borrow_mut();
+        let base = s.places.list.len();
+        s.places.list.push(Place { base, page: String::new(), names, scope: self.id });
+        Self { place: base, ..self }
+    }
+
+    /// Returns the child of this name, as in `s.at("layers").at(0)`. Dots separate levels.
     pub fn at(self, name: impl Display) -> Self {
-        let path = self.path();
-        let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-        Self { b: self.b, id: self.b.scope_id(&path) }
+        let (base, page) = {
+            let s = self.b.state.borrow();
+            let here = &s.places.list[self.place];
+            let key = (here.base, below(&here.page, &name));
+            if let Some(&place) = s.places.index.get(&key) {
+                return Self { b: self.b, id: s.places.list[place].scope, place };
+            }
+            key
+        };
+        let id = self.b.scope_id(&self.translate(base, &page).0);
+        let mut s = self.b.state.borrow_mut();
+        let place = s.places.list.len();
+        s.places.list.push(Place { base, page: page.clone(), names: &[], scope: id });
+        s.places.index.insert((base, page), place);
+        Self { b: self.b, id, place }
     }
 
-    /// The full path.
+    /// Translates a page's path below a base into the path in the graph, and the form in which it is stored.
+    fn translate(self, base: usize, page: &str) -> (String, Option<names::Stored>) {
+        let s = self.b.state.borrow();
+        let base = &s.places.list[base];
+        let (path, stored) = names::translate(base.names, page);
+        (below(s.graph.scope_path(base.scope), &path), stored)
+    }
+
+    /// Returns the full path, as checkpoints of the era have it.
     pub fn path(self) -> String {
         self.b.state.borrow().graph.scope_path(self.id).to_owned()
     }
 
-    /// The builder.
+    /// Returns the builder.
     pub fn builder(self) -> &'g Builder {
         self.b
     }
 
-    /// New nodes belong to this scope until the guard is dropped. Layers begin with
+    /// Makes this the scope of new nodes until the guard is dropped. Layers begin with
     /// `let _in = s.enter();`, so that nodes, and with them the names in the ONNX file, follow the module tree.
     #[must_use = "the scope is left when the guard is dropped"]
     pub fn enter(self) -> Entered<'g> {
@@ -61,38 +119,42 @@ impl<'g> Scope<'g> {
         Entered { b: self.b, previous }
     }
 
-    /// A trainable f32 parameter. Asking twice for one path shares it.
+    /// Declares a trainable f32 parameter. Asking again for one path returns the same parameter.
     #[track_caller]
     pub fn param(self, name: &str, shape: impl Into<Shape>, init: Init) -> T<'g> {
-        self.b.param(&self.key(name), TensorType::new(DType::F32, shape), init, true)
+        let slot = |key| Slot { b: self.b, key, init };
+        match self.key(name) {
+            (key, None) => slot(key).param(shape),
+            (key, Some(stored)) => stored(slot(key), shape.into()),
+        }
     }
 
-    /// A buffer of the checkpoint that is not trained: running statistics.
+    /// Declares a buffer of the checkpoint that is not trained, such as running statistics.
     #[track_caller]
     pub fn buffer(self, name: &str, dtype: DType, shape: impl Into<Shape>, init: Init) -> T<'g> {
-        self.b.param(&self.key(name), TensorType::new(dtype, shape), init, false)
+        self.b.param(&self.key(name).0, TensorType::new(dtype, shape), init, false)
     }
 
-    /// A buffer whose contents are computed: an index table, frequency scales.
+    /// Declares a buffer whose contents are computed, such as an index table or frequency scales.
     #[track_caller]
     pub fn computed(self, name: &str, value: Tensor) -> T<'g> {
         let (dtype, shape) = (value.dtype(), Shape::from(value.shape()));
         self.buffer(name, dtype, shape, Init::Value(Literal::new(value)))
     }
 
-    /// A constant.
+    /// Appends a constant.
     #[track_caller]
     pub fn constant(self, t: Tensor) -> T<'g> {
         self.b.constant(t)
     }
 
-    /// Zeroes elements with probability `p` in training and scales the rest by `1/(1-p)`; the identity in inference.
+    /// Sets elements to zero with probability `p` in training and scales the rest by `1/(1-p)`; the identity in inference.
     #[track_caller]
     pub fn dropout(self, x: T<'g>, p: f64) -> T<'g> {
         if p == 0.0 { x } else { self.b.apply(Dropout { ratio: p.into() }, &[x]) }
     }
 
-    /// Offers an intermediate value under a name; it is kept only when somebody [wants](Builder::want) it.
+    /// Offers an intermediate value under a name; it is kept only if the name was [requested](Builder::want).
     pub fn observe(self, tap: &str, x: T<'g>) {
         let mut s = self.b.state.borrow_mut();
         if let (true, Some(v)) = (s.wanted.contains(tap), x.id()) {
@@ -100,7 +162,7 @@ impl<'g> Scope<'g> {
         }
     }
 
-    /// Runs `f`, whose observations are not kept: parts that the original does not record.
+    /// Calls `f` and drops its observations: for parts that the original does not record.
     pub fn unobserved<R>(self, f: impl FnOnce() -> R) -> R {
         let kept = self.b.state.borrow().taps.len();
         let r = f();
@@ -108,8 +170,9 @@ impl<'g> Scope<'g> {
         r
     }
 
-    fn key(self, name: &str) -> String {
-        let path = self.path();
-        if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    /// The checkpoint's key of a parameter, and the form in which it is stored.
+    fn key(self, name: &str) -> (String, Option<names::Stored>) {
+        let here = self.b.state.borrow().places.list[self.place].clone();
+        self.translate(here.base, &below(&here.page, &name))
     }
 }

@@ -10,16 +10,16 @@ use crate::ops::{
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A handle on a value of a [`Builder`]'s graph, or a poisoned one after a mistake.
+/// A handle on a value of a [`Builder`]'s graph; after a mistake, a poisoned handle.
 #[derive(Clone, Copy)]
 pub struct T<'g> {
     b: &'g Builder,
     id: Option<ValueId>,
 }
 
-/// Sizes as authors give them.
+/// Sizes in the forms in which authors write them.
 pub trait Sizes {
-    /// As dims.
+    /// Returns the sizes as dims.
     fn dims(self) -> Vec<Dim>;
 }
 impl Sizes for Vec<Dim> {
@@ -52,44 +52,44 @@ impl<'g> T<'g> {
         Self { b, id }
     }
 
-    /// The builder.
+    /// Returns the builder.
     pub fn builder(self) -> &'g Builder {
         self.b
     }
-    /// The value, unless poisoned.
+    /// Returns the value, or `None` for a poisoned handle.
     pub fn id(self) -> Option<ValueId> {
         self.id
     }
-    /// True after a mistake.
+    /// Returns true after a mistake.
     pub fn poisoned(self) -> bool {
         self.id.is_none()
     }
-    /// A poisoned handle of the same builder.
+    /// Returns a poisoned handle of the same builder.
     pub fn poison(self) -> Self {
         Self { b: self.b, id: None }
     }
-    /// The type; `f32[]` when poisoned.
+    /// Returns the type; `f32[]` for a poisoned handle.
     pub fn ty(self) -> TensorType {
         self.id.map_or(TensorType::new(DType::F32, Vec::new()), |v| self.b.ty(v))
     }
-    /// The element type.
+    /// Returns the element type.
     pub fn dtype(self) -> DType {
         self.ty().dtype
     }
-    /// Sizes of all axes.
+    /// Returns the sizes of all axes.
     pub fn dims(self) -> Vec<Dim> {
         self.ty().shape.0
     }
-    /// Number of axes.
+    /// Returns the number of axes.
     pub fn rank(self) -> usize {
         self.ty().rank()
     }
-    /// The size of an axis, negative ones counted from the end; 1 when poisoned or out of range.
+    /// Returns the size of an axis; negative axes count from the end. Poisoned or out of range, it is 1.
     pub fn dim(self, axis: i64) -> Dim {
         let dims = self.dims();
         self.axis_index(axis).and_then(|a| dims.get(a).cloned()).unwrap_or(Dim::known(1))
     }
-    /// The known size of an axis. A symbolic one is a diagnostic.
+    /// Returns the known size of an axis. A symbolic size is a mistake.
     #[track_caller]
     pub fn size(self, axis: i64) -> usize {
         let d = self.dim(axis);
@@ -104,7 +104,7 @@ impl<'g> T<'g> {
         let a = if axis < 0 { axis + rank as i64 } else { axis };
         usize::try_from(a).ok().filter(|&a| a < rank)
     }
-    /// An axis as authors write it, negative from the end. Out of range is a diagnostic.
+    /// Resolves an axis as authors write it; negative axes count from the end. An axis out of range is a mistake.
     #[track_caller]
     fn axis(self, axis: i64) -> Option<usize> {
         if self.poisoned() {
@@ -140,7 +140,7 @@ impl<'g> T<'g> {
         self.b.apply(Compare { kind }, &[self, rhs])
     }
 
-    /// A rank-0 constant of this tensor's element type.
+    /// Appends a rank-0 constant of this tensor's element type.
     #[track_caller]
     pub fn scalar(self, x: f64) -> T<'g> {
         if self.poisoned() { self } else { self.b.constant(Tensor::scalar_of(self.dtype(), x)) }
@@ -221,7 +221,7 @@ impl<'g> T<'g> {
     pub fn minimum(self, rhs: T<'g>) -> T<'g> {
         self.binary(BinaryKind::Min, rhs)
     }
-    /// Limits to `[lo, hi]`.
+    /// Limits elements to `[lo, hi]`.
     #[track_caller]
     pub fn clamp(self, lo: f64, hi: f64) -> T<'g> {
         self.maximum(self.scalar(lo)).minimum(self.scalar(hi))
@@ -246,17 +246,17 @@ impl<'g> T<'g> {
     pub fn equal(self, rhs: T<'g>) -> T<'g> {
         self.compare(CompareKind::Equal, rhs)
     }
-    /// Where this boolean tensor is true `a`, else `b`.
+    /// Selects `a` where this boolean tensor is true and `b` elsewhere.
     #[track_caller]
     pub fn select(self, a: T<'g>, b: T<'g>) -> T<'g> {
         self.b.apply(Where {}, &[self, a, b])
     }
-    /// The same numbers in another element type.
+    /// Converts to another element type.
     #[track_caller]
     pub fn cast(self, to: DType) -> T<'g> {
         if self.dtype() == to { self } else { self.apply(Cast { to }) }
     }
-    /// The identity, through which no gradient flows.
+    /// The identity that lets no gradient through.
     #[track_caller]
     pub fn stop_gradient(self) -> T<'g> {
         self.apply(StopGradient {})
@@ -282,8 +282,8 @@ impl<'g> T<'g> {
         perm.swap(rank - 1, rank - 2);
         self.transpose(&perm)
     }
-    /// 2-D convolution (cross-correlation) of NCHW `self`; see [`Conv`]. `bias` of shape `[out]` is spelled as an
-    /// addition, so `op` is without one.
+    /// 2-D convolution (cross-correlation) of `self` in NCHW; see [`Conv`]. The `bias` of shape `[out]` is added by a
+    /// separate op, so `op` has none.
     #[track_caller]
     pub fn conv(self, op: Conv, weight: T<'g>, bias: Option<T<'g>>) -> T<'g> {
         let y = self.b.apply(op, &[self, weight]);
@@ -298,7 +298,7 @@ impl<'g> T<'g> {
         self.with_axis(axis, |axis| self.apply(Softmax { axis }))
     }
 
-    /// Reduces `axes`; with `keep` they stay with size 1.
+    /// Reduces `axes`. With `keep`, the axes stay with size 1.
     #[track_caller]
     pub fn reduce(self, kind: ReduceKind, axes: &[i64], keep: bool) -> T<'g> {
         let Some(mut axes) = axes.iter().map(|&a| self.axis(a)).collect::<Option<Vec<_>>>() else {
@@ -307,7 +307,7 @@ impl<'g> T<'g> {
         axes.sort_unstable();
         self.apply(Reduce { kind, axes, keepdims: keep })
     }
-    /// The sum over `axes`, which vanish.
+    /// The sum over `axes`, which are removed.
     #[track_caller]
     pub fn sum(self, axes: &[i64]) -> T<'g> {
         self.reduce(ReduceKind::Sum, axes, false)
@@ -317,7 +317,7 @@ impl<'g> T<'g> {
     pub fn sum_keep(self, axes: &[i64]) -> T<'g> {
         self.reduce(ReduceKind::Sum, axes, true)
     }
-    /// The mean over `axes`, which vanish.
+    /// The mean over `axes`, which are removed.
     #[track_caller]
     pub fn mean(self, axes: &[i64]) -> T<'g> {
         self.reduce(ReduceKind::Mean, axes, false)
@@ -333,13 +333,13 @@ impl<'g> T<'g> {
         self.reduce(ReduceKind::Max, axes, true)
     }
 
-    /// The same elements under another shape.
+    /// The same elements in another shape.
     #[track_caller]
     pub fn reshape(self, to: impl Sizes) -> T<'g> {
         let to = to.dims();
         if self.dims() == to { self } else { self.apply(Reshape { to }) }
     }
-    /// Axis `i` of the result is axis `perm[i]` of this.
+    /// Permutes axes: axis `i` of the result is axis `perm[i]` of `self`.
     #[track_caller]
     pub fn transpose(self, perm: &[usize]) -> T<'g> {
         self.apply(Transpose { perm: perm.to_vec() })
@@ -350,14 +350,14 @@ impl<'g> T<'g> {
         let to = to.dims();
         if self.dims() == to { self } else { self.apply(Expand { to }) }
     }
-    /// Adds an axis of size 1 in front of `axis`.
+    /// Inserts an axis of size 1 before `axis`.
     #[track_caller]
     pub fn unsqueeze(self, axis: usize) -> T<'g> {
         let mut to = self.dims();
         to.insert(axis.min(to.len()), Dim::known(1));
         self.reshape(to)
     }
-    /// `len` elements of an axis from `start` on.
+    /// The `len` elements of an axis from `start` on.
     #[track_caller]
     pub fn narrow(self, axis: i64, start: impl Into<Dim>, len: impl Into<Dim>) -> T<'g> {
         let (start, len) = (start.into(), len.into());
@@ -369,7 +369,7 @@ impl<'g> T<'g> {
             self.apply(Slice { axis, start, end, step: 1 })
         })
     }
-    /// Every `step`-th element of an axis, from the first on.
+    /// Every `step`-th element of an axis, beginning with the first.
     #[track_caller]
     pub fn every(self, axis: i64, step: usize) -> T<'g> {
         self.with_axis(axis, |axis| {
@@ -377,7 +377,7 @@ impl<'g> T<'g> {
             self.apply(Slice { axis, start: 0.into(), end, step })
         })
     }
-    /// Element `i` of an axis, which vanishes.
+    /// Element `i` of an axis, which is removed.
     #[track_caller]
     pub fn pick(self, axis: i64, i: usize) -> T<'g> {
         self.with_axis(axis, |a| {
@@ -389,16 +389,16 @@ impl<'g> T<'g> {
             x.reshape(to)
         })
     }
-    /// `N` equal parts of an axis.
+    /// Splits an axis into `N` equal parts.
     #[track_caller]
     pub fn chunk<const N: usize>(self, axis: i64) -> [T<'g>; N] {
         let Some(part) = self.dim(axis).exact_div(&Dim::from(N)) else {
-            self.b.error(format!("axis {axis} does not split in {N} equal parts"), &[self]);
+            self.b.error(format!("axis {axis} does not divide into {N} equal parts"), &[self]);
             return [self.poison(); N];
         };
         std::array::from_fn(|i| self.narrow(axis, &part * i, &part))
     }
-    /// Adds `before` and `after` zeros along an axis.
+    /// Pads an axis with `before` and `after` zeros.
     #[track_caller]
     pub fn pad(self, axis: i64, before: usize, after: usize) -> T<'g> {
         if before + after == 0 {
@@ -415,22 +415,22 @@ impl<'g> T<'g> {
         }
         first.with_axis(axis, |axis| first.b.apply(Concat { axis }, parts))
     }
-    /// Entries of an axis chosen by an i64 tensor of any shape, which takes the axis' place.
+    /// Selects entries of an axis by an i64 tensor of any shape, whose axes replace the axis.
     #[track_caller]
     pub fn gather(self, axis: i64, indices: T<'g>) -> T<'g> {
         self.with_axis(axis, |axis| self.b.apply(Gather { axis }, &[self, indices]))
     }
-    /// `y[…, i, …] = self[…, indices[…, i, …], …]`, as `torch.gather`.
+    /// `y[…, i, …] = self[…, indices[…, i, …], …]`, as `torch.gather` does.
     #[track_caller]
     pub fn gather_elements(self, axis: i64, indices: T<'g>) -> T<'g> {
         self.with_axis(axis, |axis| self.b.apply(GatherElements { axis }, &[self, indices]))
     }
-    /// Adds `updates` at `indices` along an axis, as `torch.scatter_add`.
+    /// Adds `updates` at `indices` along an axis, as `torch.scatter_add` does.
     #[track_caller]
     pub fn scatter_add(self, axis: i64, indices: T<'g>, updates: T<'g>) -> T<'g> {
         self.with_axis(axis, |axis| self.b.apply(ScatterElements { axis }, &[self, indices, updates]))
     }
-    /// The `k` largest along an axis, largest first, and where they are.
+    /// The `k` largest elements along an axis, largest first, and their indices.
     #[track_caller]
     pub fn top_k(self, k: usize, axis: i64) -> (T<'g>, T<'g>) {
         let Some(axis) = self.axis(axis) else { return (self.poison(), self.poison()) };
@@ -439,7 +439,7 @@ impl<'g> T<'g> {
             _ => (self.poison(), self.poison()),
         }
     }
-    /// Where the first maximum along an axis is; the axis stays with size 1.
+    /// The index of the first maximum along an axis; the axis stays with size 1.
     #[track_caller]
     pub fn argmax(self, axis: i64) -> T<'g> {
         self.with_axis(axis, |axis| self.apply(ArgMax { axis }))

@@ -1,4 +1,4 @@
-//! Arguments as users type them.
+//! The arguments of the command line.
 
 mod bench;
 mod engine;
@@ -31,11 +31,11 @@ Results go to stdout, messages and progress to stderr; NO_COLOR is obeyed.";
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// The variants and presets there are, with their size and cost.
+    /// List the variants and presets, with their size and cost.
     List(List),
     /// Compile a model to an ONNX file.
     Build(Box<Build>),
-    /// Show what is in an ONNX file, of this tool or another.
+    /// Show the contents of an ONNX file, written by this tool or another.
     Inspect(Inspect),
     /// Run a model on tensors.
     Run(Run),
@@ -47,9 +47,9 @@ pub(super) enum Command {
     Bench(Box<Bench>),
     #[command(hide = true)]
     BenchLoad(BenchLoad),
-    /// Run optimising passes on the text form of a graph.
+    /// Run optimizing passes on the text form of a graph.
     Opt(Opt),
-    /// Say what this machine offers: ONNX Runtime, providers, Python.
+    /// Report what this machine offers: ONNX Runtime, providers, Python.
     Doctor(Doctor),
     /// Manage ONNX Runtime.
     Runtime(Runtime),
@@ -59,23 +59,23 @@ pub(super) enum Command {
     Man(Man),
 }
 
-/// Which model.
+/// The choice of a model.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelArgs {
-    /// A variant, as `vit-onnx list` names it.
+    /// A variant that `vit-onnx list` shows.
     #[arg(long, conflicts_with = "config")]
     pub(super) variant: Option<String>,
     /// A preset of the variant.
     #[arg(long, default_value = "readme", conflicts_with = "config")]
     pub(super) preset: String,
-    /// A model file (TOML) instead of a variant; an ONNX file of this tool carries its own.
+    /// A model file (TOML) instead of a variant; an ONNX file of this tool contains its model file.
     #[arg(long, value_name = "MODEL.toml")]
     pub(super) config: Option<PathBuf>,
-    /// Override a key of the model file; the value is TOML or a bare word. May be repeated.
+    /// Set a key of the model file; the value is TOML or a bare word. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = template::parse_set)]
     pub(super) sets: Vec<(String, toml::Value)>,
-    /// Height and width of the images fed, where they are smaller than the model's `image_size`: `N` or `HxW`.
+    /// Height and width of the input images if they are smaller than the model's `image_size`: `N` or `HxW`.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(super) input_size: Option<toml::Value>,
 }
@@ -91,26 +91,26 @@ Examples:
 Without --weights the parameters are drawn as PyTorch would draw them. Values of --set are TOML or a bare word:
 --set dim=[256,384,512], --set release=1, --set pool=mean, --set inner.kind=nystrom.";
 
-/// Where the numbers come from.
+/// The source of the weights.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Weights")]
 pub(super) struct WeightArgs {
-    /// A checkpoint: .safetensors, .pt or .pth. Without one, initial values are drawn.
+    /// A checkpoint: .safetensors, .pt or .pth. Without one, parameters get random initial values.
     #[arg(long, value_name = "FILE")]
     pub(super) weights: Option<PathBuf>,
     /// The entry of a nested checkpoint that holds the state dict, such as `model` or `ema.module`.
     #[arg(long, value_name = "KEY", requires = "weights")]
     pub(super) weights_key: Option<String>,
-    /// The prefix before the model's keys, where several would fit; "" for none.
+    /// The prefix of the model's keys if several fit; "" for none.
     #[arg(long, value_name = "PREFIX", requires = "weights")]
     pub(super) weights_prefix: Option<String>,
-    /// Draw initial values for parameters that the checkpoint lacks.
+    /// Use random initial values for parameters that the checkpoint lacks.
     #[arg(long, requires = "weights")]
     pub(super) allow_missing: bool,
     /// Ignore keys of the checkpoint that the model does not have.
     #[arg(long, requires = "weights")]
     pub(super) allow_unexpected: bool,
-    /// The seed of what is drawn: initial values, random inputs.
+    /// The seed of random initial values and inputs.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) seed: u64,
 }
@@ -128,21 +128,21 @@ pub(super) struct Build {
     /// The batch size: `dynamic` or a number.
     #[arg(long, default_value = "dynamic", value_parser = batch)]
     pub(super) batch: Batch,
-    /// Give out intermediate values too: `attentions`, the attention weights of every layer after softmax. May be
+    /// Add intermediate values to the outputs: `attentions`, the attention weights of every layer after softmax. May be
     /// repeated.
     #[arg(long = "output-tensor", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(crate::variants::TAPS))]
     pub(super) output_tensors: Vec<String>,
-    /// Images of another size than the checkpoint's `image_size`: `N` or `HxW`, with position tables resampled, or
-    /// `dynamic`, with them resampled when the model runs. (`--input-size` uses their leading rows.)
+    /// Another image size than the checkpoint's `image_size`: `N` or `HxW` to resample the position tables now, or
+    /// `dynamic` to resample them when the model runs. (`--input-size` uses their leading rows.)
     #[arg(long, value_name = "SIZE", conflicts_with = "input_size")]
     pub(super) image_size: Option<ImageSize>,
-    /// Class names, one a line, to travel in the file.
+    /// Class names, one per line, to store in the file.
     #[arg(long, value_name = "FILE")]
     pub(super) labels: Option<PathBuf>,
-    /// The file to write; `<variant>.onnx` unless given.
+    /// The file to write [default: `<variant>.onnx`].
     #[arg(short, long, value_name = "OUT.onnx")]
     pub(super) output: Option<PathBuf>,
-    /// Where tensors go: into the file, or beside it (`auto`: beside it above 1.5 GiB).
+    /// When to store tensors beside the file instead of in it (`auto`: above 1.5 GiB).
     #[arg(long, value_enum, default_value_t = ExternalData::Auto, num_args = 0..=1, default_missing_value = "always")]
     pub(super) external_data: ExternalData,
     /// Report what every pass and rule did, the estimated cost before and after, and why rules refused.
@@ -176,7 +176,7 @@ fn size(text: &str) -> Result<toml::Value, String> {
     .ok_or_else(|| "expected a size such as 224 or 224x192".into())
 }
 
-/// When tensors are stored beside the model.
+/// When to store tensors beside the model.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum ExternalData {
     /// Above 1.5 GiB.

@@ -1,7 +1,7 @@
-//! From the attention outputs of a model to pictures: which output, which tokens, which file.
+//! Draws the attention outputs of a model: finds the outputs, the layout of their tokens and the file names.
 //!
-//! Files do not say what their tokens stand for, so that it is inferred from their number: a grid with the proportions
-//! of the image, with at most a class and a distillation token before it.
+//! Model files do not describe their tokens, so the layout is inferred from their number: a grid with the proportions
+//! of the image, after at most a class and a distillation token.
 
 use super::args::Predict;
 use super::predict::first;
@@ -11,10 +11,10 @@ use crate::ir::Tensor;
 use crate::runtime::Port;
 use std::path::{Path, PathBuf};
 
-/// The outputs that are looked for.
+/// The name of the attention output.
 const NAME: &str = "attentions";
 
-/// Whether the model gives attention out; if not, how to build one that does.
+/// Checks that the model has an attention output. The error says how to build one that has.
 pub(super) fn require(outputs: &[Port], model: &Path) -> Result<(), Failure> {
     if outputs.iter().any(|p| layer_of(&p.name).is_some()) {
         return Ok(());
@@ -31,7 +31,7 @@ fn layer_of(output: &str) -> Option<usize> {
     if output == NAME { Some(0) } else { output.strip_prefix(NAME)?.strip_prefix('.')?.parse().ok() }
 }
 
-/// Draws one photograph's attention.
+/// Draws the attention for a photograph.
 pub(super) fn draw(a: &Predict, shown: &Prepared, outputs: &[(String, Tensor)], path: &Path) -> Result<(), Failure> {
     let layers = layers(outputs)?;
     let size = [shown.shown.height() as usize, shown.shown.width() as usize];
@@ -43,7 +43,7 @@ pub(super) fn draw(a: &Predict, shown: &Prepared, outputs: &[(String, Tensor)], 
     Ok(())
 }
 
-/// Layers `[heads, queries, keys]` of the first image.
+/// Returns the layers `[heads, queries, keys]` of the first image.
 fn layers(outputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, Failure> {
     let mut found: Vec<(usize, &str, Tensor)> = Vec::new();
     for (name, t) in outputs {
@@ -56,10 +56,10 @@ fn layers(outputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, Failure> {
     }
 }
 
-/// What the queries and keys of a layer are, for an image of this height and width.
+/// Infers the queries and keys of a layer, for an image of this height and width.
 fn layout(shape: &[usize], size: [usize; 2]) -> AttentionLayout {
     let &[_, queries, keys] = shape else {
-        // `draw` names the wrong shape.
+        // `draw` reports the wrong shape.
         return AttentionLayout::square(Tokens { prefix: 0, grid: None });
     };
     let keys_are = tokens(keys, size);
@@ -72,7 +72,7 @@ fn layout(shape: &[usize], size: [usize; 2]) -> AttentionLayout {
     AttentionLayout { queries: queries_are, keys: keys_are }
 }
 
-/// `n` tokens as a grid: exact proportions first, few tokens before it first.
+/// Arranges `n` tokens as a grid: prefers exact proportions, then few tokens before it.
 fn tokens(n: usize, [height, width]: [usize; 2]) -> Tokens {
     let candidates = (0..=2usize).filter_map(|prefix| {
         let patches = n.checked_sub(prefix).filter(|&p| p > 1)?;
@@ -88,7 +88,7 @@ fn tokens(n: usize, [height, width]: [usize; 2]) -> Tokens {
     best.map_or(Tokens { prefix: 0, grid: None }, |(_, prefix, [r, c])| Tokens::new(prefix, r, c))
 }
 
-/// One file for each photograph, all different: HEAT.png for one, HEAT-<photo>.png for several.
+/// Returns a different file name for each photograph: HEAT.png for one, HEAT-<photo>.png for several.
 pub(super) fn paths(heat: &Path, photos: &[PathBuf]) -> Vec<PathBuf> {
     if photos.len() == 1 {
         return vec![heat.to_path_buf()];

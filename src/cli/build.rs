@@ -8,7 +8,7 @@ use crate::ops::{Graph, Program};
 use crate::passes::{self, Pass, PassError};
 use crate::template::{Model, Source};
 use crate::text::{self, Style};
-use crate::variants::{self, Declare, ImageSize};
+use crate::variants::{Declare, ImageSize};
 use crate::weights::{self, Checkpoint, ImportOptions, WeightError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -36,7 +36,7 @@ pub(super) fn run(a: &Build) -> Outcome {
     };
     let model = release_of_weights(a, model)?;
     let start = Instant::now();
-    let compiled = compile_with(&model, &options, &mut print).map_err(failure)?;
+    let compiled = compile_with(&model.declaration, &options, &mut print).map_err(failure)?;
     let built = start.elapsed();
     compiled.notes.iter().for_each(output::note);
     let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
@@ -73,7 +73,7 @@ pub(super) fn run(a: &Build) -> Outcome {
     Ok(Exit::Fine)
 }
 
-/// Refuses, before any work, what could not be written or would destroy an input.
+/// Checks before any work that the output can be written and does not overwrite an input.
 fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
     files::output(out)?;
     let inputs = [("--weights", &a.weights.weights), ("--config", &a.model.config), ("--labels", &a.labels)];
@@ -88,32 +88,30 @@ fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
 /// The model in the release whose parameters the checkpoint has, where the user chose none: the default if it fits,
 /// else the first that fits completely, else the default, so that its differences are reported.
 fn release_of_weights(a: &Build, model: Model) -> Result<Model, Failure> {
-    let Some(path) = a.weights.weights.as_ref().filter(|_| !model.release_given && model.entry.releases.len() > 1)
-    else {
+    let Some(path) = a.weights.weights.as_ref().filter(|_| !model.release_given && model.entry.eras.len() > 1) else {
         return Ok(model);
     };
     let source = weights::open(path, a.weights.weights_key.as_deref()).map_err(|e| weight_failure(&e))?;
     let strict = ImportOptions { prefix: a.weights.weights_prefix.clone(), ..ImportOptions::default() };
     let fits = |m: &Model| {
-        let declare = Declare { batch: a.batch.0, input_size: m.input_size, ..Declare::default() };
-        let declared = variants::declare(m.entry.name, &*m.variant, m.release, &declare);
+        let declared = m.declaration.declare(&Declare { batch: a.batch.0, ..Declare::default() });
         declared.is_ok_and(|g| weights::import(&*source, &weights::specs(&g), &strict).is_ok())
     };
     if fits(&model) {
         return Ok(model);
     }
-    for release in model.entry.releases.iter().filter(|r| **r != model.release) {
-        let given = ("release".to_owned(), release.name().into());
+    for era in model.entry.eras.iter().filter(|e| e.name != model.era.name) {
+        let given = ("release".to_owned(), era.name.into());
         let Ok(other) = resolve_with(&a.model, vec![given]) else { continue };
         if fits(&other) {
-            output::note(format_args!("the keys of {} are those of release {release}: building that", path.display()));
+            output::note(format_args!("the keys of {} are those of release {era}: building it", path.display()));
             return Ok(other);
         }
     }
     Ok(model)
 }
 
-/// Which images the file is for: as asked, else as the file was that the model comes from.
+/// Returns the image size: as requested, else that of the ONNX file that the model is read from.
 fn image_size(a: &Build) -> Result<ImageSize, Failure> {
     let from = a.model.config.as_ref().filter(|p| p.extension().is_some_and(|e| e == "onnx"));
     let (None, None, Some(path)) = (a.image_size, &a.model.input_size, from) else {
@@ -149,7 +147,7 @@ fn resolve_with(a: &ModelArgs, more: Vec<(String, toml::Value)>) -> Result<Model
     Model::resolve(&source, &sets).map_err(|e| Failure::new(exit, e))
 }
 
-/// Trainable parameters of a declared graph, batch counters left out.
+/// Counts the trainable parameters of a declared graph, without batch counters.
 pub(super) fn parameters(g: &Graph) -> u64 {
     let sizes = g.params().filter(|p| p.trainable).filter_map(|p| g.ty(p.value).shape.elements().value());
     sizes.map(i64::unsigned_abs).sum()

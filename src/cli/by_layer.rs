@@ -1,8 +1,8 @@
-//! `vit-onnx verify --by-layer`: where the numbers of the declared graph first leave those of the original modules.
+//! `vit-onnx verify --by-layer`: finds the first module where the declared graph differs from the original.
 //!
-//! The output of a module is among the values that were produced last in its scope or right after it; of these the
-//! nearest counts. Where a module is called several times, the stretches of nodes in its scope are its calls; a module
-//! whose calls cannot be told apart, or which has no value of that shape, is listed as unmapped.
+//! The output of a module is one of the last values in its scope or of the next values after it; the one with the smallest
+//! difference counts. If a module is called several times, the runs of consecutive nodes in its scope are its calls. A
+//! module whose calls cannot be distinguished, or which has no value of that shape, is listed as unmapped.
 
 use super::args::Verify;
 use super::compare::{Row, Tolerance};
@@ -14,26 +14,25 @@ use crate::eval;
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::Graph;
 use crate::template::{Model, Source};
-use crate::variants::{self, Declare};
+use crate::variants::Declare;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result<Compared, Failure> {
     let (mid, io_tensors) = (Tensors::open(mid)?, Tensors::open(io)?);
-    let model = model(a)?;
+    let mut model = model(a)?;
     let image = match io_tensors.get("pixel_values")? {
         None => io_tensors.get("input")?,
         some => some,
     };
     let Some(image) = image else {
-        return Err(Failure::bad_file(format!("{}: there is neither `pixel_values` nor `input`", io.display())));
+        return Err(Failure::bad_file(format!("{}: has neither `pixel_values` nor `input`", io.display())));
     };
     let &[_, _, h, w] = image.shape() else {
         return Err(Failure::bad_file(format!("{}: the images have shape {:?}", io.display(), image.shape())));
     };
-    let declare = Declare { input_size: Some([h, w]), ..Declare::default() };
-    let mut graph =
-        variants::declare(model.entry.name, &*model.variant, model.release, &declare).map_err(Failure::bad_file)?;
+    model.declaration.input_size = Some([h, w]);
+    let mut graph = model.declaration.declare(&Declare::default()).map_err(Failure::bad_file)?;
     let checkpoint = build::checkpoint(&a.weights, &graph)?;
 
     let prefix = checkpoint.matching().and_then(|m| m.report.prefix.as_ref()).map_or("", |p| p.prefix.as_str());
@@ -57,7 +56,7 @@ pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result
             let fitting = found.iter().filter(|(_, c)| c.shape() == expected.shape());
             fitting.map(|(_, c)| Row::new(name, c, &expected, t)).min_by(|a, b| a.used().total_cmp(&b.used()))
         };
-        // What comes after the scope may belong to another module: it proves agreement, not a difference.
+        // A value after the scope may belong to another module: it proves agreement, not a difference.
         match (nearest(inside), nearest(after)) {
             (_, Some(row)) if row.passes() => rows.push(row),
             (Some(row), _) => rows.push(row),
@@ -67,7 +66,7 @@ pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result
     Ok(Compared { what: "module", rows, unmatched })
 }
 
-/// The model named, else the one the file was built from.
+/// Returns the model of the arguments, else the one in the file.
 fn model(a: &Verify) -> Result<Model, Failure> {
     if a.declared.config.is_some() || a.declared.variant.is_some() {
         return build::resolve(&a.declared);
@@ -82,13 +81,13 @@ fn model(a: &Verify) -> Result<Model, Failure> {
 
 /// Values that may be a module's output.
 struct Candidates {
-    /// The last ones of its scope, the very last first.
+    /// The last values of its scope, the very last first.
     inside: Vec<ValueId>,
-    /// The next ones after it: a residual connection or an activation that the declaration puts in another scope.
+    /// The next values after it: a residual connection or an activation that the declaration puts in another scope.
     after: Vec<ValueId>,
 }
 
-/// How many values of each kind are looked at.
+/// The number of values of each kind that are compared.
 const CANDIDATES: usize = 12;
 
 impl Candidates {
@@ -107,8 +106,8 @@ impl Candidates {
     }
 }
 
-/// Values of module outputs, in the order they are computed, and names that have none. The names carry `prefix` where
-/// the checkpoint's keys do.
+/// Returns the values of module outputs, in the order of computation, and the names that have none. Names begin with
+/// `prefix` if the checkpoint's keys do.
 fn map<'n>(g: &Graph, names: &[&'n str], prefix: &str) -> (Vec<(&'n str, Candidates)>, Vec<String>) {
     let mut calls: BTreeMap<&str, Vec<(usize, &'n str)>> = BTreeMap::new();
     for name in names {
@@ -131,7 +130,7 @@ fn map<'n>(g: &Graph, names: &[&'n str], prefix: &str) -> (Vec<(&'n str, Candida
                 mapped.extend(many.iter().zip(&stretches).map(|((_, n), s)| (*n, Candidates::of(g, s))));
             }
             many => unmapped.extend(many.iter().map(|(_, n)| {
-                format!("unmapped: {n}: {} calls are named, the graph has {} stretches", many.len(), stretches.len())
+                format!("unmapped: {n}: the file names {} calls, the graph has {}", many.len(), stretches.len())
             })),
         }
     }
@@ -139,7 +138,7 @@ fn map<'n>(g: &Graph, names: &[&'n str], prefix: &str) -> (Vec<(&'n str, Candida
     (mapped, unmapped)
 }
 
-/// The stretches of consecutive nodes that stand in a module.
+/// Returns the runs of consecutive nodes in a module.
 fn stretches(g: &Graph, module: &str) -> Vec<Vec<NodeId>> {
     let inside = |path: &str| path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let (mut all, mut open) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Numbers side by side: one tensor against another, within `atol + rtol * |expected|`.
+//! Compares tensors within `atol + rtol * |expected|`.
 
 use super::output;
 use crate::ir::Tensor;
@@ -11,18 +11,18 @@ pub(super) struct Tolerance {
     pub(super) rtol: f64,
 }
 
-/// How far two tensors are apart.
+/// The differences of two tensors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Difference {
-    /// Largest absolute difference; infinite where a NaN is.
+    /// The largest absolute difference; infinite if there is a NaN.
     pub(super) abs: f64,
-    /// Largest difference as a part of the expected number, where that is not 0.
+    /// The largest difference relative to the expected number, where that is not 0.
     pub(super) rel: f64,
-    /// Largest difference as a part of the allowed one: above 1 is too much.
+    /// The largest difference relative to the allowed one; above 1 is too much.
     pub(super) used: f64,
 }
 
-/// One comparison, or why there is none.
+/// A comparison, or the reason why there is none.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) name: String,
@@ -35,7 +35,7 @@ impl Row {
         Self { name: name.to_owned(), shape: found.shape().to_vec(), result: compare(found, expected, t) }
     }
 
-    /// The part of the tolerance used; more than any number where nothing could be compared.
+    /// Returns the part of the tolerance used; infinite if nothing could be compared.
     pub(super) fn used(&self) -> f64 {
         self.result.as_ref().map_or(f64::INFINITY, |d| d.used)
     }
@@ -45,7 +45,7 @@ impl Row {
     }
 }
 
-/// Compares; an error when the shapes differ.
+/// Compares two tensors. Returns an error if the shapes differ.
 fn compare(found: &Tensor, expected: &Tensor, t: Tolerance) -> Result<Difference, String> {
     if found.shape() != expected.shape() {
         return Err(format!("expected shape {:?}, found {:?}", expected.shape(), found.shape()));
@@ -66,7 +66,7 @@ fn compare(found: &Tensor, expected: &Tensor, t: Tolerance) -> Result<Difference
     Ok(d)
 }
 
-/// The rows as a table.
+/// Formats the rows as a table.
 pub(super) fn text(rows: &[Row], what: &str) -> String {
     let mut table = output::table(&[what, "shape", ">max abs diff", ">max rel diff", ">of tolerance", "verdict"]);
     for r in rows {
@@ -89,7 +89,7 @@ fn percent(x: f64) -> String {
     if x < 100.0 { format!("{:.1} %", 100.0 * x) } else { format!("{x:.1e} x") }
 }
 
-/// The rows for a machine. JSON has no infinity: null stands for it.
+/// Formats the rows as JSON, where null stands for infinity.
 pub(super) fn json(rows: &[Row]) -> serde_json::Value {
     let row = |r: &Row| match &r.result {
         Ok(d) => json!({ "name": r.name, "shape": r.shape, "max_abs_diff": d.abs, "max_rel_diff": d.rel,

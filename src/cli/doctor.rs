@@ -1,17 +1,17 @@
-//! `vit-onnx doctor` and `vit-onnx runtime`: reports the runtimes of this machine and fetches one.
+//! `vit-onnx doctor` and `vit-onnx runtime`: reports what this machine offers, and installs ONNX Runtime.
 
 use super::args::{Doctor, Install, Runtime};
 use super::{Exit, Failure, Outcome, output};
 use serde_json::json;
 use std::fmt::Write as _;
 
-/// The ONNX Runtime that was found.
+/// The result of the search for ONNX Runtime.
 struct Found {
-    /// Source, path, outcome, and whether it is the one used.
+    /// Source, path, outcome, and whether this one is used.
     candidates: Vec<(String, String, String, bool)>,
     version: Option<String>,
     providers: Vec<&'static str>,
-    /// Why there is none.
+    /// The reason why there is none.
     problem: Option<String>,
     cache: Option<String>,
     package_client: Option<String>,
@@ -54,7 +54,7 @@ pub(super) fn run(a: &Doctor) -> Outcome {
     let _ = write!(out, "\n{}", output::lines(&t));
     output::print(out)?;
     if let Some(problem) = found.problem {
-        // The table lists what was tried.
+        // The table shows the candidates.
         let said: Vec<&str> = problem.lines().filter(|l| !l.starts_with(' ')).collect();
         output::error(&said.join("; "));
     }
@@ -68,12 +68,12 @@ fn look(a: &Doctor) -> Found {
     let candidates = survey.candidates.iter().enumerate().map(|(i, c)| {
         let outcome = match &c.outcome {
             Tried::Usable(v) => format!("usable, {v}"),
-            Tried::Absent => "nothing there".to_owned(),
+            Tried::Absent => "not found".to_owned(),
             Tried::Refused(e) => format!("refused: {e}"),
         };
         (c.source.to_string(), c.path.display().to_string(), outcome, survey.chosen == Some(i))
     });
-    // A library that is found may still fail to load.
+    // A library that was found may still fail to load.
     let loaded = OrtEngine::discover(&Search::new(a.ort_lib.clone()));
     Found {
         candidates: candidates.collect(),
@@ -99,7 +99,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// The model name where the system says it, and the vector instructions that matter here.
+/// Returns the model name if the system reports it, and the relevant vector instructions.
 fn cpu() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name =

@@ -1,4 +1,4 @@
-//! Which engine and which providers run a model, as the command line and the file ask.
+//! Chooses the engine and the providers that run a model, as the command line and the file ask.
 
 use super::args::{EngineArgs, EngineChoice};
 use super::{Exit, Failure, files, output};
@@ -7,7 +7,7 @@ use crate::onnx;
 use crate::runtime::{Engine, Interpreter, Provider, Session, SessionOptions};
 use std::path::Path;
 
-/// Loads a model with the engine asked for. Returns the engine's name too.
+/// Loads a model with the requested engine. Returns the engine's name too.
 pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Session>), Failure> {
     files::model(model)?;
     let built_for = built_for(model, a);
@@ -65,9 +65,7 @@ pub(super) fn choose(a: &EngineArgs, providers: &[Provider]) -> Result<Box<dyn E
             match ort(a) {
                 Err(f) if needed || f.exit != Exit::Unavailable => Err(f),
                 Err(_) => {
-                    output::note(
-                        "no ONNX Runtime was found (see `vit-onnx doctor`): the built-in interpreter runs the model",
-                    );
+                    output::note("no ONNX Runtime was found (see `vit-onnx doctor`): using the built-in interpreter");
                     Ok(Box::new(Interpreter))
                 }
                 found => found,

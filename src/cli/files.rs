@@ -1,13 +1,13 @@
-//! What is checked about files before anything is done with them, and tensors read from safetensors files.
+//! Checks of paths before any work, and tensors read from safetensors files.
 
 use super::Failure;
 use crate::ir::{DType, Tensor};
 use crate::onnx::{self, Model};
 use crate::runtime::Port;
-use crate::weights::{self, Stored};
+use crate::weights;
 use std::path::Path;
 
-/// A model file that is there, is a file and is not empty.
+/// Checks that a model file exists, is a file and is not empty.
 pub(super) fn model(path: &Path) -> Result<(), Failure> {
     let at = path.display();
     let meta = std::fs::metadata(path).map_err(|e| Failure::bad_file(format!("{at}: {e}")))?;
@@ -20,18 +20,18 @@ pub(super) fn model(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The model file alone, without the tensors beside it.
+/// Reads the model file, without its external data.
 pub(super) fn read_model(path: &Path) -> Result<Model, Failure> {
     model(path)?;
     onnx::read_without_data(path).map_err(Failure::bad_file)
 }
 
-/// The value of a metadata key.
+/// Returns the value of a metadata key.
 pub(super) fn metadata<'m>(m: &'m Model, key: &str) -> Option<&'m str> {
     m.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
 }
 
-/// A place to write to: not a directory, in a folder that exists.
+/// Checks that a file can be written: the path is not a directory, and its folder exists.
 pub(super) fn output(path: &Path) -> Result<(), Failure> {
     let at = path.display();
     if path.is_dir() {
@@ -42,13 +42,13 @@ pub(super) fn output(path: &Path) -> Result<(), Failure> {
     }
     match path.parent().filter(|p| !p.as_os_str().is_empty()) {
         Some(folder) if !folder.is_dir() => {
-            Err(Failure::usage(format!("{at}: there is no folder {}; make it first", folder.display())))
+            Err(Failure::usage(format!("{at}: there is no folder {}; create it first", folder.display())))
         }
         _ => Ok(()),
     }
 }
 
-/// Whether both name the same existing file.
+/// Returns true if both paths name the same existing file.
 pub(super) fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
@@ -62,12 +62,12 @@ impl Tensors {
         weights::open(path, None).map(Self).map_err(Failure::bad_file)
     }
 
-    /// Names with type and shape, in the order of the file.
+    /// Returns the names, in the order of the file.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.entries().iter().map(|e| e.name.as_str())
     }
 
-    /// The tensor of this name in its own type; narrower ones as f32 and i64.
+    /// Returns the tensor of this name in its own type.
     pub(super) fn get(&self, name: &str) -> Result<Option<Tensor>, Failure> {
         self.get_as(name, None)
     }
@@ -75,19 +75,18 @@ impl Tensors {
     fn get_as(&self, name: &str, wanted: Option<DType>) -> Result<Option<Tensor>, Failure> {
         let Some(i) = self.0.entries().iter().position(|e| e.name == name) else { return Ok(None) };
         let stored = self.0.entries()[i].stored;
-        let own = stored.same_as().unwrap_or(if stored == Stored::F16 || stored == Stored::BF16 {
-            DType::F32
-        } else {
-            DType::I64
-        });
-        // Half precision is widened for a model; anything else must have the declared type.
-        let dtype = if own.is_float() { wanted.filter(|d| d.is_float() && own != DType::F64) } else { None };
-        weights::tensor(&*self.0, i, dtype.unwrap_or(own)).map(Some).map_err(Failure::bad_file)
+        let Some(own) = stored.dtype() else {
+            let what = format!("tensor `{name}` of {}: elements of type {stored} cannot be read", self.0.origin());
+            return Err(Failure::bad_file(format!("{what}; expected one of {}", DType::names())));
+        };
+        // A narrower float is widened for a model; anything else must have the declared type.
+        let widens = |d: &DType| d.is_float() && own.is_float() && d.size() > own.size();
+        weights::tensor(&*self.0, i, wanted.filter(widens).unwrap_or(own)).map(Some).map_err(Failure::bad_file)
     }
 
-    /// Inputs for a model. A tensor goes by the port's name or one of `aliases`; where the model has one input and the
-    /// file one tensor, names do not matter. Others are left out, or with `all` given too, so that the engine's check
-    /// names them.
+    /// Returns the inputs for a model. A tensor has the port's name or `alias`; if the model has one input and the
+    /// file one tensor, names do not matter. Other tensors are left out, or included with `all`, so that the engine's
+    /// check reports them.
     pub(super) fn inputs(
         &self,
         ports: &[Port],

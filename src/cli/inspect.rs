@@ -1,18 +1,34 @@
-//! `vit-onnx inspect`: works on any ONNX file; what needs our own graph is left out where there is none.
+//! `vit-onnx inspect`: shows any ONNX file. The parts that need our own graph are left out where a file has none.
+//!
+//! Problems that the checker finds are warnings. A tensor whose external data cannot belong to the model is an error; a data
+//! file that is missing is a warning, because inspecting a model needs no tensors.
 
 use super::args::Inspect;
 use super::{Exit, Failure, Outcome, files, output};
 use crate::analysis::{self, block_of};
+use crate::ir::{DType, NodeId};
 use crate::lower::{self, RaiseError, Raised};
-use crate::onnx::{DimValue, ElemType, Initializer, Model, TensorData, ValueInfo};
+use crate::onnx::{self, DimValue, ExternalError, Initializer, Model, TensorData, ValueInfo};
+use crate::ops::Graph;
 use crate::text::{self, Style};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::path::Path;
+
+/// The number of problems that are printed; `--json` has all.
+const SHOWN: usize = 20;
 
 pub(super) fn run(a: &Inspect) -> Outcome {
     let model = files::read_model(&a.file)?;
+    let problems = problems(&model, &a.file)?;
+    for p in problems.iter().take(SHOWN) {
+        output::warning(p);
+    }
+    if problems.len() > SHOWN {
+        output::warning(format_args!("{} further problems; --json lists all", problems.len() - SHOWN));
+    }
     let raised = lower::raise(&model);
     if a.text || a.dot {
         let graph = raised.map_err(|e| Failure::bad_file(format!("{}: {e}", a.file.display())))?.graph;
@@ -22,11 +38,29 @@ pub(super) fn run(a: &Inspect) -> Outcome {
     }
     let summary = Summary::new(&model, raised.as_ref());
     if a.json {
-        output::json(&summary.json(&a.file))?;
+        output::json(&summary.json(&a.file, &problems))?;
     } else {
         output::print(summary.text(&a.file))?;
     }
     Ok(Exit::Fine)
+}
+
+/// Returns the problems that the checker finds in a model, and the data files that are missing. Returns an error for
+/// external data that cannot belong to the model.
+fn problems(model: &Model, file: &Path) -> Result<Vec<String>, Failure> {
+    let mut found: Vec<String> = onnx::check(model).iter().map(ToString::to_string).collect();
+    let mut wrong = Vec::new();
+    for e in onnx::check_external(model, file) {
+        match e {
+            ExternalError::Io { ref source, .. } if source.kind() == ErrorKind::NotFound => found.push(e.to_string()),
+            _ => wrong.push(e.to_string()),
+        }
+    }
+    if wrong.is_empty() {
+        Ok(found)
+    } else {
+        Err(Failure::bad_file(format!("{}: {}", file.display(), wrong.join("\n  "))))
+    }
 }
 
 #[derive(Default)]
@@ -41,10 +75,12 @@ struct Summary<'m> {
     parameters: u64,
     flops: Option<u64>,
     depth: Option<usize>,
-    /// Why there is no graph.
+    /// The cut points: scope, op and type of the result.
+    cuts: Option<Vec<[String; 3]>>,
+    /// The reason why there is no graph.
     unknown: Option<String>,
     ops: Vec<(String, u64)>,
-    /// In the order of the file.
+    /// The blocks in the order of the file.
     blocks: Vec<(String, Block)>,
     /// Files that hold tensors.
     beside: BTreeMap<&'m str, u64>,
@@ -70,7 +106,9 @@ impl<'m> Summary<'m> {
                 *beside.entry(location.as_str()).or_default() += i.byte_len().unwrap_or(0);
             }
         }
-        let scopes = raised.ok().and_then(|r| analysis::flops_by_scope(&r.graph));
+        let graph = raised.ok().map(|r| &r.graph);
+        let view = graph.map(analysis::view);
+        let scopes = graph.and_then(analysis::flops_by_scope);
         for (scope, n) in scopes.iter().flatten() {
             blocks.of(scope).flops += n;
         }
@@ -80,7 +118,10 @@ impl<'m> Summary<'m> {
             model,
             parameters,
             flops: scopes.map(|s| s.values().sum()),
-            depth: raised.ok().map(|r| analysis::critical_path(&analysis::view(&r.graph)).len()),
+            depth: view.as_ref().map(|v| analysis::critical_path(v).len()),
+            cuts: graph
+                .zip(view.as_ref())
+                .map(|(g, v)| analysis::cut_points(g, v).iter().map(|id| cut(g, *id)).collect()),
             unknown: raised.err().map(ToString::to_string),
             ops,
             blocks: blocks.list,
@@ -111,7 +152,9 @@ impl<'m> Summary<'m> {
             (None, None) => line("FLOPs", "too many to count"),
         }
         let depth = self.depth.map_or(String::new(), |d| format!(", {d} one after another"));
-        line("nodes", &format!("{}{depth}", m.graph.nodes.len()));
+        let cuts =
+            self.cuts.as_ref().map_or(String::new(), |c| format!(", {} that everything passes through", c.len()));
+        line("nodes", &format!("{}{depth}{cuts}", m.graph.nodes.len()));
         line("ops", &self.ops.iter().map(|(op, n)| format!("{op} {n}")).collect::<Vec<_>>().join(", "));
         m.not_carried.iter().for_each(|part| line("not shown", part));
         for (key, value) in &m.metadata {
@@ -128,9 +171,10 @@ impl<'m> Summary<'m> {
         format!("{out}\n{}", output::lines(&t))
     }
 
-    fn json(&self, file: &Path) -> serde_json::Value {
+    fn json(&self, file: &Path, problems: &[String]) -> serde_json::Value {
         let m = self.model;
         let ports = |v: &[ValueInfo]| v.iter().map(port_json).collect::<Vec<_>>();
+        let cut = |[module, op, ty]: &[String; 3]| json!({ "module": module, "op": op, "type": ty });
         let block = |(name, b): &(String, Block)| {
             let flops = self.flops.map(|_| b.flops);
             json!({ "name": name, "nodes": b.nodes, "parameters": b.parameters, "flops": flops })
@@ -150,8 +194,10 @@ impl<'m> Summary<'m> {
             "flops_unknown": self.unknown,
             "nodes": m.graph.nodes.len(),
             "depth": self.depth,
+            "cut_points": self.cuts.as_ref().map(|c| c.iter().map(cut).collect::<Vec<_>>()),
             "ops": self.ops.iter().map(|(k, n)| (k.clone(), (*n).into())).collect::<serde_json::Map<_, _>>(),
             "blocks": self.blocks.iter().map(block).collect::<Vec<_>>(),
+            "problems": problems,
         })
     }
 }
@@ -174,7 +220,13 @@ impl Blocks {
     }
 }
 
-/// A parameter is named by its path; a constant, as the node that wanted it.
+fn cut(g: &Graph, id: NodeId) -> [String; 3] {
+    let n = g.node(id);
+    let ty = n.outputs().next().map_or(String::new(), |v| g.ty(v).to_string());
+    [g.scope_path(n.origin.scope).to_owned(), n.op.mnemonic().to_owned(), ty]
+}
+
+/// Returns the module of an initializer. A parameter is named by its path, a constant by the node that uses it.
 fn module_of(initializer: &str) -> String {
     match initializer.rsplit_once('.') {
         Some((module, _)) if !initializer.starts_with('/') => module.to_owned(),
@@ -182,9 +234,9 @@ fn module_of(initializer: &str) -> String {
     }
 }
 
-/// Floating-point tensors; scalars are parts of formulas.
+/// Returns true for floating-point tensors except scalars, which are parts of formulas.
 fn is_parameter(i: &Initializer) -> bool {
-    let float = matches!(i.elem, ElemType::Float | ElemType::Double | ElemType::Float16 | ElemType::Bfloat16);
+    let float = i.elem.dtype().is_some_and(DType::is_float);
     float && i.element_count().is_some_and(|n| n > 1 || !i.name.starts_with('/'))
 }
 

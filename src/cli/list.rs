@@ -58,9 +58,9 @@ struct Row {
 fn row(entry: &'static Entry, preset: String) -> Result<Row, Failure> {
     let at = |e: &dyn std::fmt::Display| Failure::new(Exit::Internal, format!("{} {preset}: {e}", entry.name));
     let m = Model::resolve(&Source::Preset(entry.name, &preset), &[]).map_err(|e| at(&e))?;
-    let c = compile(&m, &Options::default()).map_err(|e| at(&e))?;
-    let image = m.variant.image();
-    let [h, w] = m.input_size.or(image.size).unwrap_or([224, 224]);
+    let c = compile(&m.declaration, &Options::default()).map_err(|e| at(&e))?;
+    let image = m.declaration.variant.image();
+    let [h, w] = m.declaration.input_size.or(image.size).unwrap_or([224, 224]);
     Ok(Row {
         entry,
         parameters: parameters(&c.declared),
@@ -71,7 +71,7 @@ fn row(entry: &'static Entry, preset: String) -> Result<Row, Failure> {
 }
 
 fn releases(e: &Entry) -> Vec<&'static str> {
-    e.releases.iter().map(|r| r.name()).collect()
+    e.eras.iter().map(|era| era.name).collect()
 }
 
 impl Row {

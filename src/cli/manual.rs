@@ -20,7 +20,7 @@ pub(super) fn man(a: &Man) -> Outcome {
         return Ok(Exit::Fine);
     };
     if !dir.is_dir() {
-        return Err(Failure::usage(format!("there is no folder {}; make it first", dir.display())));
+        return Err(Failure::usage(format!("there is no folder {}; create it first", dir.display())));
     }
     clap_mangen::generate_to(Cli::command(), dir).map_err(|e| Failure::bad_file(format!("{}: {e}", dir.display())))?;
     output::say(format_args!("wrote the manual pages to {}", dir.display()));

@@ -1,7 +1,7 @@
 //! The command line: typed arguments, one file per subcommand, exit codes.
 //!
-//! Results go to stdout, progress and messages to stderr. Subcommands are functions from arguments
-//! to an outcome; only this room prints.
+//! Results go to stdout, progress and messages to stderr. Each subcommand is a function from arguments
+//! to an outcome. Only this room prints.
 
 mod args;
 mod attention;
@@ -28,29 +28,29 @@ use crate::runtime::{EngineError, ErrorKind};
 use args::Command;
 use std::process::ExitCode;
 
-/// What a subcommand ended with. The numbers are a contract.
+/// The exit code of a subcommand. The numbers are a contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Fine.
+    /// The command succeeded.
     Fine = 0,
-    /// A difference or a missed bound.
+    /// A comparison found a difference, or a bound was missed.
     Difference = 1,
-    /// The command line makes no sense.
+    /// The command line is invalid.
     Usage = 2,
-    /// A bad input file or model file.
+    /// An input file or model file is invalid.
     BadFile = 3,
     /// A runtime or provider is not available.
     Unavailable = 4,
-    /// A defect of this tool.
+    /// This tool has a defect.
     Internal = 5,
 }
 
-/// A failed subcommand: what to say and how to exit.
+/// The error of a subcommand: a message and an exit code.
 #[derive(Debug)]
 pub struct Failure {
-    /// How to exit.
+    /// The exit code.
     pub exit: Exit,
-    /// What to say.
+    /// The message.
     pub message: String,
 }
 
@@ -77,7 +77,7 @@ impl From<EngineError> for Failure {
     }
 }
 
-/// What subcommands return.
+/// The result of a subcommand.
 type Outcome = Result<Exit, Failure>;
 
 /// Runs a parsed command line.

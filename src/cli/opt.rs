@@ -1,4 +1,4 @@
-//! `vit-onnx opt`: passes over the text form.
+//! `vit-onnx opt`: runs passes on the text form.
 
 use super::args::Opt;
 use super::build::pass_exit;
@@ -56,7 +56,7 @@ fn list() -> String {
     format!("{}\n\n{}", output::lines(&t), output::lines(&r))
 }
 
-/// A file's first graph, and its second as the weight program.
+/// Reads a program: the first graph in a file, and the second as its weight program.
 fn read(path: &Path) -> Result<Program, Failure> {
     let at = path.display();
     let bad = |e: &dyn std::fmt::Display| Failure::bad_file(format!("{at}: {e}"));

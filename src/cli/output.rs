@@ -1,6 +1,6 @@
-//! How things are said: results on stdout, the rest on stderr, colours where they help, progress on a terminal only.
+//! Output: results on stdout, messages on stderr, colors where they help, progress on a terminal only.
 //!
-//! A reader that stopped listening (`| head`) is no error.
+//! A reader that closes the pipe (`| head`) is not an error.
 
 use super::{Exit, Failure};
 use anstream::{stderr, stdout};
@@ -10,25 +10,31 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{ErrorKind, Write as _};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const NOTE: Style = AnsiColor::Cyan.on_default().bold();
 
-/// An error, on stderr.
+/// Prints an error on stderr.
 pub(super) fn error(message: &str) {
     say(format_args!("{ERROR}error{ERROR:#}: {message}"));
 }
 
-/// Something worth knowing, on stderr.
+/// Prints a warning on stderr.
+pub(super) fn warning(message: impl std::fmt::Display) {
+    say(format_args!("{WARNING}warning{WARNING:#}: {message}"));
+}
+
+/// Prints a note on stderr.
 pub(super) fn note(message: impl std::fmt::Display) {
     say(format_args!("{NOTE}note{NOTE:#}: {message}"));
 }
 
-/// A line of a report, on stderr.
+/// Prints a line of a report on stderr.
 pub(super) fn say(message: impl std::fmt::Display) {
-    // With stderr closed there is nobody to tell.
+    // A closed stderr is not an error.
     let _ = writeln!(stderr(), "{message}");
 }
 
-/// A result, on stdout; a newline is added unless it ends with one.
+/// Prints a result on stdout and ends it with a newline.
 pub(super) fn print(result: impl std::fmt::Display) -> Result<(), Failure> {
     let mut text = result.to_string();
     if !text.ends_with('\n') {
@@ -37,7 +43,7 @@ pub(super) fn print(result: impl std::fmt::Display) -> Result<(), Failure> {
     bytes_out(text.as_bytes())
 }
 
-/// A result that is not for people, on stdout.
+/// Writes bytes to stdout.
 pub(super) fn bytes_out(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -48,12 +54,12 @@ pub(super) fn bytes_out(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// A value as indented JSON, on stdout.
+/// Prints a value as indented JSON on stdout.
 pub(super) fn json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format_args!("{value:#}"))
 }
 
-/// A table with these headings; those that begin with `>` are of numbers, which stand at the right.
+/// Creates a table with these headings. Columns whose heading begins with `>` are aligned to the right.
 pub(super) fn table(headings: &[&str]) -> Table {
     let mut t = Table::new();
     t.load_preset(presets::NOTHING);
@@ -67,19 +73,19 @@ pub(super) fn table(headings: &[&str]) -> Table {
     t
 }
 
-/// A table as text, without spaces at the ends of lines.
+/// Formats a table, without spaces at the ends of lines.
 pub(super) fn lines(t: &Table) -> String {
     t.trim_fmt()
 }
 
-/// A bar over bytes, shown on a terminal only.
+/// Creates a progress bar over bytes, shown on a terminal only.
 pub(super) fn bytes_bar(total: u64, what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
         .expect("the template is a constant");
     ProgressBar::with_draw_target(Some(total), target()).with_style(style).with_message(what.to_owned())
 }
 
-/// A bar over the parts of a whole, shown on a terminal only; [`advance`] moves it.
+/// Creates a bar over the parts of a whole, shown on a terminal only; [`advance`] moves it.
 pub(super) fn bar(what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %").expect("the template is a constant");
     ProgressBar::with_draw_target(Some(1000), target()).with_style(style).with_message(what.to_owned())
@@ -90,7 +96,7 @@ pub(super) fn advance(bar: &ProgressBar, part: f64) {
     bar.set_position((1000.0 * part) as u64);
 }
 
-/// A spinner for work of unknown length, shown on a terminal only.
+/// Creates a spinner for work of unknown length, shown on a terminal only.
 #[cfg(feature = "runtime")]
 pub(super) fn spinner() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, target());
@@ -102,12 +108,12 @@ fn target() -> ProgressDrawTarget {
     if stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
 }
 
-/// A byte count for people.
+/// Formats a number of bytes.
 pub(super) fn bytes(n: u64) -> String {
     indicatif::HumanBytes(n).to_string()
 }
 
-/// A count for people: `54.6 M`.
+/// Formats a count, as in `54.6 M`.
 pub(super) fn count(n: u64) -> String {
     match n {
         0..1_000 => n.to_string(),

@@ -61,7 +61,7 @@ fn table(photo: &Path, top: &Top, label: &dyn Fn(usize) -> String) -> String {
     format!("{}\n{}\n", photo.display(), output::lines(&t))
 }
 
-/// The settings in the file, else the usual ones for the size of the input.
+/// Returns the settings in the file, else the usual ones for the size of the input.
 fn preprocessing(model: &Model, inputs: &[Port], path: &Path) -> Result<Preprocessing, Failure> {
     let at = path.display();
     let [Port { dtype: DType::F32, shape, .. }] = inputs else {
@@ -85,9 +85,9 @@ fn preprocessing(model: &Model, inputs: &[Port], path: &Path) -> Result<Preproce
     standard.ok_or_else(|| Failure::bad_file(format!("{at} takes {channels} channels; photographs have 1 or 3")))
 }
 
-/// Runs the model on one image; a fixed batch is filled with copies of it.
+/// Runs the model on an image. A fixed batch is filled with copies of it.
 fn classify(session: &mut dyn Session, image: &Prepared) -> Result<Vec<(String, Tensor)>, Failure> {
-    let port = session.inputs().first().expect("preprocessing has seen one input").clone();
+    let port = session.inputs().first().expect("preprocessing checked that there is one input").clone();
     let x = &image.pixel_values;
     let x = match port.shape.first() {
         Some(PortDim::Known(n)) if *n != 1 => {
@@ -102,12 +102,12 @@ fn classify(session: &mut dyn Session, image: &Prepared) -> Result<Vec<(String, 
 }
 
 struct Top {
-    /// Class and probability, the likeliest first.
+    /// Classes and probabilities, the most likely first.
     best: Vec<(usize, f64)>,
     classes: usize,
 }
 
-/// The likeliest classes of the first image.
+/// Returns the most likely classes of the first image.
 fn top(outputs: &[(String, Tensor)], k: usize, model: &Path) -> Result<Top, Failure> {
     let scores = |(_, t): &&(String, Tensor)| t.rank() == 2 && t.dtype().is_float() && t.shape().iter().all(|&n| n > 0);
     let named = outputs.iter().find(|(n, _)| n == "logits").filter(scores);
@@ -129,7 +129,7 @@ fn top(outputs: &[(String, Tensor)], k: usize, model: &Path) -> Result<Top, Fail
     Ok(Top { best, classes: x.len() })
 }
 
-/// The first of a batch, in f32.
+/// Returns the first entry of a batch, in f32.
 pub(super) fn first(t: &Tensor) -> Tensor {
     let (t, shape) = (t.cast(DType::F32), t.shape().get(1..).unwrap_or_default());
     let n: usize = shape.iter().product();

@@ -32,7 +32,7 @@ pub(super) fn run(a: &Run) -> Outcome {
 fn summary(name: &str, t: &Tensor) -> [String; 6] {
     let v = t.to_f64_vec();
     let number = |x: f64| format!("{x:.5}");
-    // A NaN anywhere shows in all three.
+    // A NaN anywhere makes all three NaN.
     let fold = |f: fn(f64, f64) -> f64, start| {
         v.iter().fold(start, |m: f64, &x| if x.is_nan() || m.is_nan() { f64::NAN } else { f(m, x) })
     };

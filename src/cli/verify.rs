@@ -10,7 +10,7 @@ use crate::weights;
 use serde_json::json;
 use std::path::Path;
 
-/// Images in a comparison of two models that leave the number open.
+/// The number of images in a comparison of two models with a symbolic batch.
 const BATCH: usize = 2;
 
 pub(super) fn run(a: &Verify) -> Outcome {
@@ -24,12 +24,12 @@ pub(super) fn run(a: &Verify) -> Outcome {
     found.report(a.json)
 }
 
-/// A finished comparison.
+/// The comparisons, and the outputs without a counterpart.
 pub(super) struct Compared {
-    /// Output, or module.
+    /// The kind of rows: output or module.
     pub(super) what: &'static str,
     pub(super) rows: Vec<Row>,
-    /// Outputs without a counterpart, in words.
+    /// Descriptions of outputs or modules without a counterpart.
     pub(super) unmatched: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ impl Compared {
     }
 }
 
-/// The name under which reference files keep an output.
+/// Returns the name of an output in reference files.
 fn alias(output: &str) -> &str {
     match output {
         "logits" | "last_hidden_state" => "output",
@@ -120,7 +120,7 @@ fn random(one: &[Port], two: &[Port], seed: u64) -> Result<Vec<(String, Tensor)>
             (PortDim::Known(n), _) | (_, Some(PortDim::Known(n))) => Ok(*n),
             _ if i == 0 => Ok(BATCH),
             (d, _) => Err(Failure::usage(format!(
-                "input `{}`: its size {d} is open, so that it cannot be drawn; use --reference",
+                "input `{}` has the symbolic size {d}, so it cannot be drawn; use --reference",
                 p.signature()
             ))),
         };

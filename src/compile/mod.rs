@@ -10,14 +10,13 @@ use crate::onnx::{self, External, Model as OnnxModel, TensorData, WriteError, Wr
 use crate::ops::{Graph, Program};
 use crate::passes::{self, Ctx, Pass, PassError};
 use crate::target::Target;
-use crate::template::Model;
-use crate::variants::{self, Declare, ImageSize};
+use crate::variants::{self, Declaration, Declare, ImageSize};
 use crate::weights::{Checkpoint, Supply};
 use std::path::Path;
 
 /// Metadata keys of the files this tool writes.
 pub mod metadata {
-    /// The resolved model file (TOML).
+    /// The resolved model file (TOML); absent in files of variants that are not registered.
     pub const MODEL: &str = "vit-onnx.model";
     /// The tool's version.
     pub const VERSION: &str = "vit-onnx.version";
@@ -99,25 +98,19 @@ pub struct Compiled {
 }
 
 /// Compiles a declaration.
-pub fn compile(m: &Model, options: &Options) -> Result<Compiled, CompileError> {
+pub fn compile(m: &Declaration, options: &Options) -> Result<Compiled, CompileError> {
     compile_with(m, options, &mut |_, _| ())
 }
 
 /// Compiles a declaration; `after` sees the program after every pass.
 pub fn compile_with(
-    m: &Model,
+    m: &Declaration,
     options: &Options,
     after: &mut dyn FnMut(&Pass, &Program),
 ) -> Result<Compiled, CompileError> {
-    let decided = options.image_size.decide(m.entry.name, &*m.variant, m.release, m.input_size);
-    decided.map_err(CompileError::ImageSize)?;
-    let declare = Declare {
-        batch: options.batch,
-        input_size: m.input_size,
-        image_size: options.image_size,
-        taps: options.taps.clone(),
-    };
-    let declared = variants::declare(m.entry.name, &*m.variant, m.release, &declare)?;
+    m.decide(options.image_size).map_err(CompileError::ImageSize)?;
+    let declare = Declare { batch: options.batch, image_size: options.image_size, taps: options.taps.clone() };
+    let declared = m.declare(&declare)?;
     let passes::Run { program, optimized, ctx: report } =
         passes::compile(&Program::new(declared.clone()), options.target, options.opset, &options.passes, after)?;
     let optimized = optimized.expect("every pipeline legalizes");
@@ -127,14 +120,15 @@ pub fn compile_with(
     Ok(Compiled { declared, optimized, program, model, report, notes })
 }
 
-fn describe(m: &Model, options: &Options) -> Vec<(String, String)> {
+fn describe(m: &Declaration, options: &Options) -> Vec<(String, String)> {
     let image = m.variant.image();
-    let size = options.image_size.preferred(&*m.variant, m.release, m.input_size);
-    let mut out = vec![
-        (metadata::MODEL.to_owned(), m.to_table().to_string()),
+    let size = m.preferred(options.image_size);
+    let model = m.model_file().map(|file| (metadata::MODEL.to_owned(), file.to_string()));
+    let mut out: Vec<(String, String)> = model.into_iter().collect();
+    out.extend([
         (metadata::VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         (metadata::TARGET.to_owned(), options.target.name.to_owned()),
-    ];
+    ]);
     if options.image_size != ImageSize::Trained {
         out.push((metadata::IMAGE_SIZE.to_owned(), options.image_size.to_string()));
     }

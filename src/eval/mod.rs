@@ -2,9 +2,10 @@
 //!
 //! Walks a graph in order, asks each op for its value and drops every value after its last reader,
 //! so peak memory is what the model itself needs. It computes in the element types that the graph
-//! says; a graph built in f64 is evaluated in f64.
+//! says; a graph built in f64 is evaluated in f64. Of 16-bit floats and small integers each op's operands are widened
+//! once and its results rounded once, as runtimes do.
 
-use crate::ir::{Bindings, Operator, Side, Tensor, TensorType, ValueId};
+use crate::ir::{Bindings, DType, Operator, Side, Tensor, TensorType, ValueId};
 use crate::ops::{EvalError, Graph, Op};
 
 /// Why a graph could not be run.
@@ -116,7 +117,7 @@ fn walk(
             }
         }
         let fail = |source| RunError::Op { op: n.op.name(), scope: g.scope_path(n.origin.scope).to_owned(), source };
-        let y = n.op.def().eval(&x, env).map_err(fail)?;
+        let y = apply(&n.op, x, env, || Ok(n.outputs().map(|v| g.ty(v).dtype).collect())).map_err(fail)?;
         for (v, t) in n.outputs().zip(y) {
             if left[v] > 0 {
                 values[index(v)] = Some(t);
@@ -156,14 +157,39 @@ pub fn value(
 
 /// Evaluates one op on operands; composites through their definition.
 pub fn op(op: &Op, x: &[Tensor]) -> Result<Vec<Tensor>, EvalError> {
-    op.def().eval(x, &Bindings::new())
+    op_in(op, x, &Bindings::new())
+}
+
+/// [`op`] where the op's attributes have symbols.
+pub fn op_in(op: &Op, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+    apply(op, x.to_vec(), env, || {
+        let types: Vec<TensorType> = x.iter().map(|t| TensorType::new(t.dtype(), t.shape())).collect();
+        let y = op.def().infer(&types.iter().collect::<Vec<_>>()).map_err(|e| EvalError(e.0))?;
+        Ok(y.into_iter().map(|t| t.dtype).collect())
+    })
+}
+
+/// Ops see f32, f64, i64 and bool, unless they only move elements: operands of other types are widened and the results,
+/// of the types that `results` says, rounded once (integers wrap around).
+fn apply(
+    op: &Op,
+    x: Vec<Tensor>,
+    env: &Bindings,
+    results: impl FnOnce() -> Result<Vec<DType>, EvalError>,
+) -> Result<Vec<Tensor>, EvalError> {
+    let op = op.def();
+    if op.traits().moves || x.iter().all(|t| t.dtype().computes_in() == t.dtype()) {
+        return op.eval(&x, env);
+    }
+    let wide: Vec<Tensor> = x.into_iter().map(|t| t.cast(t.dtype().computes_in())).collect();
+    Ok(op.eval(&wide, env)?.into_iter().zip(results()?).map(|(y, dtype)| y.cast(dtype)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::build::Builder;
-    use crate::ir::{DType, Init, Stage};
+    use crate::ir::{Init, Stage};
 
     /// Forty doublings: a walk along every path from the root would never end.
     #[test]

@@ -1,6 +1,6 @@
-//! Colours for numbers: dark to bright, even in lightness, legible without colour vision.
+//! A color map: from dark to bright, even in lightness, legible without color vision.
 
-/// The colour of `t` in 0..=1 on matplotlib's `inferno` scale, by the sixth-degree polynomial Matt
+/// Returns the color of `t` in 0..=1 on matplotlib's `inferno` scale, by the polynomial of degree six that Matt
 /// Zucker fitted to it (public domain); within 1/50 of the table everywhere.
 pub(super) fn inferno(t: f32) -> [f32; 3] {
     const C: [[f32; 3]; 7] = [

@@ -1,50 +1,34 @@
-//! Reads JPEG and PNG files: upright, 8 bits a sample, without alpha, never larger than is sane.
+//! Reads JPEG and PNG files: upright, 8 bits a sample, without alpha, up to a limit of pixels.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
 use std::io::{BufRead, Seek};
 use std::path::{Path, PathBuf};
 
-/// The most pixels an image may have: a small file can announce billions.
+/// The most pixels that an image may have: a small file can announce billions.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
-/// Why a file is no image that can be used.
+/// An error for a file that cannot be used as an image.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
+pub enum PhotoError {
     /// The file cannot be read.
     #[error("{}: {reason}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: std::io::Error,
-    },
-    /// The bytes are no JPEG or PNG image, or a damaged one.
+    Read { path: PathBuf, reason: std::io::Error },
+    /// The bytes are not a JPEG or PNG image, or a damaged one.
     #[error("{}: not a readable JPEG or PNG image: {reason}", path.display())]
-    Image {
-        /// The file.
-        path: PathBuf,
-        /// What the decoder says.
-        reason: String,
-    },
+    Image { path: PathBuf, reason: String },
     /// The image announces too many pixels.
     #[error("{}: {width}x{height} pixels are too many, the limit is {MAX_PIXELS} in all", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Announced width.
-        width: u32,
-        /// Announced height.
-        height: u32,
-    },
+    TooLarge { path: PathBuf, width: u32, height: u32 },
 }
 
-/// Reads the image at `path`; it is recognised by its first bytes, not by its name.
+/// Reads the image at `path`, whose format its first bytes decide, not its name.
 ///
 /// # Errors
-/// [`DecodeError`]: unreadable, not an image, damaged or too large.
-pub fn open(path: &Path) -> Result<DynamicImage, DecodeError> {
-    let unreadable = |reason| DecodeError::Read { path: path.to_path_buf(), reason };
+/// Returns a [`PhotoError`] if the file is unreadable, not an image, damaged or too large.
+pub fn open(path: &Path) -> Result<DynamicImage, PhotoError> {
+    let unreadable = |reason| PhotoError::Read { path: path.to_path_buf(), reason };
     if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
     }
@@ -52,25 +36,25 @@ pub fn open(path: &Path) -> Result<DynamicImage, DecodeError> {
     decode(std::io::BufReader::new(file), path)
 }
 
-/// Reads an image from a stream; `path` is only named in errors. The result has the EXIF orientation
-/// applied and is 8-bit RGB or 8-bit gray; alpha is dropped, as Pillow's conversion does.
+/// Reads an image from a stream; `path` is for error messages. The result has the EXIF orientation
+/// applied and is 8-bit RGB or 8-bit gray; alpha is dropped, as in Pillow's conversion.
 ///
 /// # Errors
 /// As [`open`].
-pub fn decode(stream: impl BufRead + Seek, path: &Path) -> Result<DynamicImage, DecodeError> {
-    let bad = |e: ImageError| DecodeError::Image { path: path.to_path_buf(), reason: e.to_string() };
+pub fn decode(stream: impl BufRead + Seek, path: &Path) -> Result<DynamicImage, PhotoError> {
+    let bad = |e: ImageError| PhotoError::Image { path: path.to_path_buf(), reason: e.to_string() };
     let mut reader = ImageReader::new(stream)
         .with_guessed_format()
-        .map_err(|reason| DecodeError::Read { path: path.to_path_buf(), reason })?;
+        .map_err(|reason| PhotoError::Read { path: path.to_path_buf(), reason })?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(8 * MAX_PIXELS);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(bad)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(DecodeError::TooLarge { path: path.to_path_buf(), width, height });
+        return Err(PhotoError::TooLarge { path: path.to_path_buf(), width, height });
     }
-    // A damaged EXIF block is no reason to refuse the picture.
+    // An image with a damaged EXIF block is still usable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = eight_bit(DynamicImage::from_decoder(decoder).map_err(bad)?);
     image.apply_orientation(orientation);
@@ -88,7 +72,7 @@ fn eight_bit(image: DynamicImage) -> DynamicImage {
     }
 }
 
-/// Gray as Pillow's mode `L`: ITU-R 601-2 luma, in 16-bit fixed point.
+/// Converts to gray as Pillow's mode `L` does: ITU-R 601-2 luma, in 16-bit fixed point.
 pub(super) fn luma(image: &DynamicImage) -> GrayImage {
     if let DynamicImage::ImageLuma8(gray) = image {
         return gray.clone();
@@ -111,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turned_photograph_is_turned_back() -> Result<(), DecodeError> {
+    fn a_turned_photograph_is_turned_back() -> Result<(), PhotoError> {
         let (image, upright) =
             (open(&fixture("turned.jpg"))?.to_rgb8(), open(&fixture("turned_upright.png"))?.to_rgb8());
         assert_eq!(image.dimensions(), (16, 24));
@@ -122,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_and_transparent_gray_become_eight_bit_gray() -> Result<(), DecodeError> {
+    fn deep_and_transparent_gray_become_eight_bit_gray() -> Result<(), PhotoError> {
         for name in ["gray16.png", "gray_alpha.png"] {
             let image = open(&fixture(name))?;
             assert_eq!(
@@ -135,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn luma_is_that_of_pillow() -> Result<(), DecodeError> {
+    fn luma_is_that_of_pillow() -> Result<(), PhotoError> {
         let (color, gray) = (open(&fixture("source.png"))?, open(&fixture("source_gray.png"))?);
         assert_eq!(&luma(&color), gray.as_luma8().expect("the fixture is gray"));
         Ok(())
@@ -145,10 +129,10 @@ mod tests {
     fn what_is_no_image_is_an_error() {
         let at = Path::new("photo.jpg");
         let text = decode(Cursor::new(b"not an image, but long enough to look at".to_vec()), at);
-        assert!(matches!(&text, Err(e @ DecodeError::Image { .. }) if e.to_string().contains("photo.jpg")), "{text:?}");
+        assert!(matches!(&text, Err(e @ PhotoError::Image { .. }) if e.to_string().contains("photo.jpg")), "{text:?}");
         assert!(decode(Cursor::new(Vec::new()), at).is_err());
-        assert!(matches!(open(Path::new("no such file.png")), Err(DecodeError::Read { .. })));
-        assert!(matches!(open(Path::new(env!("CARGO_MANIFEST_DIR"))), Err(DecodeError::Read { .. })));
+        assert!(matches!(open(Path::new("no such file.png")), Err(PhotoError::Read { .. })));
+        assert!(matches!(open(Path::new(env!("CARGO_MANIFEST_DIR"))), Err(PhotoError::Read { .. })));
     }
 
     #[test]
@@ -157,7 +141,7 @@ mod tests {
             let bytes = std::fs::read(fixture(name))?;
             for part in [8, bytes.len() / 3, bytes.len() / 2] {
                 let cut = decode(Cursor::new(bytes[..part].to_vec()), Path::new(name));
-                assert!(matches!(cut, Err(DecodeError::Image { .. })), "{name} cut to {part} bytes");
+                assert!(matches!(cut, Err(PhotoError::Image { .. })), "{name} cut to {part} bytes");
             }
         }
         Ok(())
@@ -170,6 +154,6 @@ mod tests {
         png.extend(0x0fb0_e215_u32.to_be_bytes());
         png.extend(b"\0\0\0\x10IDAT\x78\x9c");
         let bomb = decode(Cursor::new(png), Path::new("bomb.png"));
-        assert!(matches!(bomb, Err(DecodeError::TooLarge { width: 60000, height: 60000, .. })), "{bomb:?}");
+        assert!(matches!(bomb, Err(PhotoError::TooLarge { width: 60000, height: 60000, .. })), "{bomb:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Draws where a model looked: the photograph, the attention over it, and every head by itself.
+//! Draws attention: the photograph, the attention over it, and every head by itself.
 //!
 //! ```text
 //! +-------+ +-------+ +--+ +--+
@@ -16,12 +16,12 @@ use image::imageops::replace;
 use image::{Rgb, RgbImage};
 use std::path::Path;
 
-/// What is drawn.
+/// Options of [`draw`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeatOptions {
-    /// The layer, counted from 0; `None` is the last one whose keys form a picture.
+    /// The layer, counted from 0; `None` is the last one whose keys are a grid.
     pub layer: Option<usize>,
-    /// Whether the large overlay shows the attention rollout up to that layer instead of the mean over
+    /// Shows the attention rollout up to that layer in the large overlay, instead of the mean over
     /// its heads.
     pub rollout: bool,
     /// Height of the picture in pixels.
@@ -38,12 +38,12 @@ impl Default for HeatOptions {
 const GAP: u32 = 6;
 const BACKGROUND: Rgb<u8> = Rgb([255; 3]);
 
-/// Draws attention over the photograph as it was shown to the model. `layers` are `[heads, queries,
-/// keys]` of one image and `layouts` say what their tokens are, one for each layer.
+/// Draws attention over the photograph as the model received it. `layers` are `[heads, queries,
+/// keys]` of one image and `layouts` describe their tokens, one for each layer.
 ///
 /// # Errors
-/// [`AttentionError`] when a tensor and its layout disagree, no layer can be drawn, or rollout is
-/// asked for where the tokens change between layers.
+/// Returns an [`AttentionError`] if a tensor and its layout disagree, no layer can be drawn, or rollout is
+/// requested and the tokens change between layers.
 pub fn draw(
     photo: &RgbImage,
     layers: &[Tensor],
@@ -88,7 +88,7 @@ fn compose(photo: &RgbImage, grid: [usize; 2], overall: &[f32], heads: &[Vec<f32
     let [rows, columns] = tiling(heads.len());
     let tile_height = (height.saturating_sub((rows - 1) * GAP) / rows).max(8);
     let tile = [width_of(tile_height), tile_height];
-    // The tiles decide the height, so that they end level with the large parts.
+    // The tiles decide the height, so that all parts end at the same line.
     let height = rows * tile_height + (rows - 1) * GAP;
     let large = [width_of(height), height];
     let width = 2 * (large[0] + GAP) + columns * (tile[0] + GAP) - GAP;
@@ -105,8 +105,8 @@ fn compose(photo: &RgbImage, grid: [usize; 2], overall: &[f32], heads: &[Vec<f32
     out
 }
 
-/// Rows and columns for a number of tiles: about square, rather tall than wide because the large parts
-/// are wide already, and without empty places where that is possible.
+/// Returns the rows and columns for a number of tiles: about square, tall rather than wide because the large parts
+/// are wide already, and without empty places if possible.
 fn tiling(tiles: usize) -> [u32; 2] {
     let tiles = tiles.max(1) as u32;
     let square = tiles.isqrt() + u32::from(tiles.isqrt().pow(2) < tiles);
@@ -114,7 +114,7 @@ fn tiling(tiles: usize) -> [u32; 2] {
     [rows, tiles.div_ceil(rows)]
 }
 
-/// The photograph with the map over it: dim and gray where the weight is low, glowing where it is high.
+/// Draws the map over the photograph: dim and gray where the weight is low, glowing where it is high.
 fn overlay(photo: &RgbImage, grid: [usize; 2], weights: &[f32]) -> RgbImage {
     let (low, high) = weights.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &w| (l.min(w), h.max(w)));
     let range = high - low;
@@ -131,10 +131,10 @@ fn overlay(photo: &RgbImage, grid: [usize; 2], weights: &[f32]) -> RgbImage {
     out
 }
 
-/// Writes a PNG file: beside its place first, then by a rename, so that it is there whole or not at all.
+/// Writes a PNG file beside its place and then renames it, so that it appears whole or not at all.
 ///
 /// # Errors
-/// What the file system says.
+/// Returns the error of the file system.
 pub fn write_png(picture: &RgbImage, path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".vit-onnx-").suffix(".png").tempfile_in(folder)?;

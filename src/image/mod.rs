@@ -1,9 +1,9 @@
-//! Photographs in, pictures out: what a model is shown, and what it looked at.
+//! Photographs as inputs of models, and pictures of their attention.
 //!
-//! Preprocessing agrees with Pillow and torchvision pixel by pixel, because that is what models were
-//! trained with; how an image is prepared ([`Preprocessing`]) travels inside the model file.
+//! Preprocessing agrees with Pillow and torchvision pixel by pixel, because models are trained with
+//! them. The settings ([`Preprocessing`]) are part of the model file.
 //!
-//! Knows no graphs and no engines: its currency is pixels and [`crate::ir::Tensor`].
+//! This room knows no graphs and no engines, only pixels and [`crate::ir::Tensor`].
 
 mod colormap;
 mod decode;
@@ -12,7 +12,7 @@ mod preprocess;
 mod resample;
 mod saliency;
 
-pub use decode::{DecodeError, MAX_PIXELS, decode, open};
+pub use decode::{MAX_PIXELS, PhotoError, decode, open};
 pub use heat::{HeatOptions, draw, write_png};
-pub use preprocess::{Interpolation, Prepared, Preprocessing, PreprocessingError, Resize, ResizeMode};
+pub use preprocess::{Interpolation, Prepared, Preprocessing, PreprocessingError, ResizeMode, Resizing};
 pub use saliency::{AttentionError, AttentionLayout, Tokens, rollout, split_layers};

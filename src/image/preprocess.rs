@@ -1,41 +1,41 @@
-//! How an image becomes a model's input: the settings, and their JSON form.
+//! Settings for preparing an image as the input of a model, and their JSON form.
 //!
-//! The JSON is that of Hugging Face's `preprocessor_config.json`, so a model file's settings can be
-//! used there and one from there can be used here. What it cannot say unambiguously is refused.
+//! The JSON is that of Hugging Face's `preprocessor_config.json`, so the settings of a model file can be
+//! used there and their files can be used here. Ambiguous settings are refused.
 
 use serde::{Deserialize, Serialize};
 
-/// Size, crop and normalisation of a model's input.
+/// The size, crop and normalization of a model's input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Config", into = "Config")]
 pub struct Preprocessing {
-    /// Height and width of the input; after resizing, this much is cut out of the centre.
+    /// Height and width of the input, cut out of the center after resizing.
     pub image_size: [usize; 2],
     /// The step before the crop.
-    pub resize: Resize,
+    pub resize: Resizing,
     /// Factor from bytes to the range of `mean` and `std`, normally 1/255.
     pub rescale: f64,
-    /// Subtracted after rescaling, one number for each channel: three for RGB, one for gray.
+    /// The mean, subtracted after rescaling; one number for each channel: three for RGB, one for gray.
     pub mean: Vec<f32>,
-    /// Divided by after subtracting, as many as `mean`.
+    /// The deviation, by which the difference is divided; as many numbers as `mean`.
     pub std: Vec<f32>,
 }
 
-/// How an image is resized.
+/// The resizing of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resize {
-    /// To which size.
+pub struct Resizing {
+    /// The target size.
     pub mode: ResizeMode,
-    /// With which filter; both are antialiased when shrinking, as Pillow does.
+    /// The filter, antialiased when it shrinks an image, as in Pillow.
     pub interpolation: Interpolation,
 }
 
-/// The size an image is resized to.
+/// The size to which an image is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResizeMode {
-    /// The shorter edge becomes this long, the longer one follows.
+    /// The length of the shorter edge; the longer one keeps the proportions.
     ShortestEdge(usize),
-    /// Height and width become these, whatever the proportions were.
+    /// Height and width, whatever the proportions of the image.
     Exact([usize; 2]),
 }
 
@@ -53,37 +53,26 @@ pub enum Interpolation {
 pub struct Prepared {
     /// `f32[1, channels, height, width]`.
     pub pixel_values: crate::ir::Tensor,
-    /// The same pixels for people: resized and cropped, not normalised.
+    /// The same pixels for display: resized and cropped, not normalized.
     pub shown: image::RgbImage,
 }
 
-/// Settings that cannot be carried out.
+/// An error for settings that cannot be applied.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum PreprocessingError {
-    /// A field is missing or has a value that is not understood.
+    /// A field is missing or has an unknown value.
     #[error("preprocessing: `{field}`: {problem}")]
-    Field {
-        /// The JSON field.
-        field: &'static str,
-        /// What is wrong and what would be valid.
-        problem: String,
-    },
-    /// An image whose resized form would be beyond all measure.
+    Field { field: &'static str, problem: String },
+    /// The resized image would be too large.
     #[error("an image of {width}x{height} pixels would become {}x{} pixels: it is too narrow to be resized", to.0, to.1)]
-    TooNarrow {
-        /// Width of the image.
-        width: u32,
-        /// Height of the image.
-        height: u32,
-        /// Width and height it would get.
-        to: (u64, u64),
-    },
+    TooNarrow { width: u32, height: u32, to: (u64, u64) },
 }
 
 impl Preprocessing {
-    /// The usual evaluation settings: the shorter edge to size/0.875 (rounded down), bicubic, centre
-    /// crop; `ImageNet` mean and deviation for three channels, 0.5 for one. `None` for other channel
-    /// counts, which no photograph has.
+    /// Returns the usual evaluation settings: the shorter edge to size/0.875 (rounded down), bicubic, center
+    /// crop; `ImageNet` mean and deviation for three channels, 0.5 for one. Returns `None` for other channel
+    /// counts, which photographs do not have.
     pub fn standard(image_size: [usize; 2], channels: usize) -> Option<Self> {
         let (mean, std) = match channels {
             1 => (vec![0.5], vec![0.5]),
@@ -92,19 +81,19 @@ impl Preprocessing {
         };
         // The longer side decides where the input is not square, so that no image needs padding.
         let edge = image_size[0].max(image_size[1]) * 8 / 7;
-        let resize = Resize { mode: ResizeMode::ShortestEdge(edge), interpolation: Interpolation::Bicubic };
+        let resize = Resizing { mode: ResizeMode::ShortestEdge(edge), interpolation: Interpolation::Bicubic };
         Some(Self { image_size, resize, rescale: 1.0 / 255.0, mean, std })
     }
 
-    /// Channels of the input: 1 or 3.
+    /// Returns the number of channels of the input: 1 or 3.
     pub fn channels(&self) -> usize {
         self.mean.len()
     }
 
-    /// Checks what the types cannot.
+    /// Checks the conditions that the types do not ensure.
     ///
     /// # Errors
-    /// [`PreprocessingError::Field`] naming the first field that is wrong.
+    /// Returns [`PreprocessingError::Field`] with the first field that is wrong.
     pub fn check(&self) -> Result<(), PreprocessingError> {
         let bad = |field, problem: &str| Err(PreprocessingError::Field { field, problem: problem.to_owned() });
         let [h, w] = match self.resize.mode {
@@ -134,10 +123,10 @@ impl Preprocessing {
     }
 }
 
-/// No side of an input is longer.
+/// The longest side of an input.
 const LARGEST: usize = 8192;
 
-/// The JSON form: Hugging Face's names, of which the ones not listed are ignored.
+/// The JSON form, with Hugging Face's names. Other names are ignored.
 #[derive(Clone, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "a file format of others")]
 struct Config {
@@ -170,7 +159,7 @@ const fn one_255th() -> f64 {
     1.0 / 255.0
 }
 
-/// A size as Hugging Face writes it; a bare number is a square.
+/// A size as Hugging Face writes it; a plain number is a square.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Size {
@@ -237,7 +226,7 @@ impl TryFrom<Config> for Preprocessing {
             (vec![0.0; c.image_mean.len()], vec![1.0; c.image_mean.len()])
         };
         let rescale = if c.do_rescale { c.rescale_factor } else { 1.0 };
-        let settings = Self { image_size, resize: Resize { mode, interpolation }, rescale, mean, std };
+        let settings = Self { image_size, resize: Resizing { mode, interpolation }, rescale, mean, std };
         settings.check()?;
         Ok(settings)
     }
@@ -261,7 +250,7 @@ mod tests {
     #[test]
     fn settings_survive_json() {
         let standard = Preprocessing::standard([224, 192], 3).expect("three channels");
-        let exact = Resize { mode: ResizeMode::Exact([224, 192]), interpolation: Interpolation::Bilinear };
+        let exact = Resizing { mode: ResizeMode::Exact([224, 192]), interpolation: Interpolation::Bilinear };
         for p in [standard.clone(), Preprocessing { resize: exact, ..standard }] {
             let json = serde_json::to_string(&p).expect("plain data");
             assert_eq!(serde_json::from_str::<Preprocessing>(&json).expect("what was written"), p, "{json}");
@@ -289,10 +278,10 @@ mod tests {
     fn what_cannot_be_carried_out_is_named() {
         let error =
             |json: &str| serde_json::from_str::<Preprocessing>(json).map_err(|e| e.to_string()).expect_err(json);
-        let normalise = r#""image_mean": [0.5], "image_std": [0.5]"#;
-        assert!(error(&format!(r#"{{"size": {{"shortest_edge": 256}}, {normalise}}}"#)).contains("do_center_crop"));
-        assert!(error(&format!(r#"{{"size": 0, {normalise}}}"#)).contains("`size`"));
-        assert!(error(&format!(r#"{{"size": 32, "resample": 1, {normalise}}}"#)).contains("resample"));
+        let normalize = r#""image_mean": [0.5], "image_std": [0.5]"#;
+        assert!(error(&format!(r#"{{"size": {{"shortest_edge": 256}}, {normalize}}}"#)).contains("do_center_crop"));
+        assert!(error(&format!(r#"{{"size": 0, {normalize}}}"#)).contains("`size`"));
+        assert!(error(&format!(r#"{{"size": 32, "resample": 1, {normalize}}}"#)).contains("resample"));
         assert!(error(r#"{"size": 32, "image_mean": [0.5, 0.5], "image_std": [1, 1]}"#).contains("image_mean"));
         assert!(error(r#"{"size": 32, "image_mean": [0.5], "image_std": [0]}"#).contains("image_std"));
     }

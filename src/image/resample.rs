@@ -1,8 +1,7 @@
-//! Carries out a [`Preprocessing`]: resizing as Pillow does it, cropping and rounding as torchvision
-//! does it.
+//! Applies a [`Preprocessing`]: resizes as Pillow does, crops and rounds as torchvision does.
 
 use super::decode::{MAX_PIXELS, luma};
-use super::preprocess::{Interpolation, Prepared, Preprocessing, PreprocessingError, Resize, ResizeMode};
+use super::preprocess::{Interpolation, Prepared, Preprocessing, PreprocessingError, ResizeMode, Resizing};
 use crate::ir::Tensor;
 use fast_image_resize::images::{Image, ImageRef, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32;
@@ -13,8 +12,8 @@ impl Preprocessing {
     /// Prepares one image for a model.
     ///
     /// # Errors
-    /// [`PreprocessingError::Field`] when the settings are inconsistent,
-    /// [`PreprocessingError::TooNarrow`] when the resized image would be too large.
+    /// Returns [`PreprocessingError::Field`] if the settings are inconsistent and
+    /// [`PreprocessingError::TooNarrow`] if the resized image would be too large.
     pub fn apply(&self, image: &DynamicImage) -> Result<Prepared, PreprocessingError> {
         self.check()?;
         let (width, height) = (image.width(), image.height());
@@ -37,7 +36,7 @@ impl Preprocessing {
         Ok(Prepared { pixel_values: self.normalize(&cropped), shown })
     }
 
-    /// `f32[1, C, H, W]` from interleaved bytes.
+    /// Converts interleaved bytes to `f32[1, C, H, W]`.
     fn normalize(&self, bytes: &[u8]) -> Tensor {
         let channels = self.channels();
         let mut values = Vec::with_capacity(bytes.len());
@@ -51,8 +50,7 @@ impl Preprocessing {
     }
 }
 
-/// Width and height after resizing, rounded as torchvision's `Resize`: the longer side is cut off to
-/// an integer.
+/// Returns width and height after resizing, rounded as in torchvision's `Resize`: the longer side is rounded down.
 fn resized_size(mode: ResizeMode, width: u32, height: u32) -> Result<(u32, u32), PreprocessingError> {
     let (w, h) = (u64::from(width.max(1)), u64::from(height.max(1)));
     let to = match mode {
@@ -67,9 +65,9 @@ fn resized_size(mode: ResizeMode, width: u32, height: u32) -> Result<(u32, u32),
     Ok((to.0 as u32, to.1 as u32))
 }
 
-/// Resizes interleaved bytes, widths first. Both steps round and clip to bytes, so their order shows
-/// where a cubic filter overshoots: Pillow goes row by row first, the resizer by itself the other way.
-fn scale(bytes: &[u8], from: [u32; 2], to: [u32; 2], kind: PixelType, how: Resize) -> Vec<u8> {
+/// Resizes interleaved bytes, widths first. Both steps round and clip to bytes, so their order is visible
+/// where a cubic filter overshoots: Pillow resizes rows first, the resizer by itself columns.
+fn scale(bytes: &[u8], from: [u32; 2], to: [u32; 2], kind: PixelType, how: Resizing) -> Vec<u8> {
     let filter = match how.interpolation {
         Interpolation::Bilinear => FilterType::Bilinear,
         Interpolation::Bicubic => FilterType::CatmullRom,
@@ -86,8 +84,8 @@ fn scale(bytes: &[u8], from: [u32; 2], to: [u32; 2], kind: PixelType, how: Resiz
     if between == to { wide } else { step(&wide, between, to) }
 }
 
-/// Cuts `[height, width]` out of the centre of interleaved bytes of `[width, height]`, as torchvision's
-/// `CenterCrop`: halves round to even, and an image that is too small is first padded with zeros.
+/// Cuts `[height, width]` out of the center of interleaved bytes of `[width, height]`, as torchvision's
+/// `CenterCrop` does: halves round to even, and an image that is too small is first padded with zeros.
 fn center_crop(bytes: &[u8], size: [u32; 2], to: [usize; 2], channels: usize) -> Vec<u8> {
     let [width, height] = size.map(|n| n as usize);
     let ([top, rows, above], [left, columns, before]) = (crop_span(height, to[0]), crop_span(width, to[1]));
@@ -101,7 +99,7 @@ fn center_crop(bytes: &[u8], size: [u32; 2], to: [usize; 2], channels: usize) ->
     out
 }
 
-/// Along one axis: the first pixel taken, how many, and how many zeros stand before them.
+/// Returns, for one axis, the first pixel taken, the number of pixels and the number of zeros before them.
 fn crop_span(length: usize, to: usize) -> [usize; 3] {
     if length < to {
         [0, length, (to - length) / 2]
@@ -110,14 +108,14 @@ fn crop_span(length: usize, to: usize) -> [usize; 3] {
     }
 }
 
-/// A picture for people in another size; no particular rounding is promised.
+/// Resizes a picture for display, without a particular rounding.
 pub(super) fn smooth(image: &RgbImage, width: u32, height: u32) -> RgbImage {
-    let how = Resize { mode: ResizeMode::Exact([1, 1]), interpolation: Interpolation::Bicubic };
+    let how = Resizing { mode: ResizeMode::Exact([1, 1]), interpolation: Interpolation::Bicubic };
     let bytes = scale(image.as_raw(), [image.width(), image.height()], [width, height], PixelType::U8x3, how);
     RgbImage::from_raw(width, height, bytes).expect("three bytes for every pixel")
 }
 
-/// A map of `[height, width]` numbers in 0..=1 in another size, bicubic, kept within 0..=1.
+/// Resizes a map of `[height, width]` numbers in 0..=1, bicubic, limited to 0..=1.
 pub(super) fn smooth_map(values: &[f32], grid: [usize; 2], width: u32, height: u32) -> Vec<f32> {
     let pixels: Vec<F32> = values.iter().map(|&v| F32::new(v)).collect();
     let source = TypedImageRef::new(grid[1] as u32, grid[0] as u32, &pixels).expect("one number for every patch");
@@ -138,7 +136,7 @@ mod tests {
     }
 
     fn settings(mode: ResizeMode, interpolation: Interpolation, image_size: [usize; 2]) -> Preprocessing {
-        let resize = Resize { mode, interpolation };
+        let resize = Resizing { mode, interpolation };
         Preprocessing { image_size, resize, rescale: 1.0 / 255.0, mean: vec![0.0; 3], std: vec![1.0; 3] }
     }
 

@@ -1,28 +1,28 @@
-//! From attention maps to one weight for each patch: of a head, of a layer, of the whole network.
+//! Reduces attention maps to one weight for each patch: of a head, of a layer, of the whole network.
 //!
-//! A layer is a tensor `[heads, queries, keys]` of one image. What its tokens mean is said by an
-//! [`AttentionLayout`], because tensors of hierarchical models do not say it themselves.
+//! A layer is a tensor `[heads, queries, keys]` of one image. An [`AttentionLayout`] describes its
+//! tokens, because the shapes of hierarchical models do not determine them.
 
 use crate::ir::Tensor;
 use ndarray::{Array2, Array3, Axis, Ix3, Ix4, s};
 
-/// What a sequence of tokens stands for: `prefix` tokens (class, distillation), then a grid of patches.
+/// The meaning of a sequence of tokens: `prefix` tokens (class, distillation), then a grid of patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tokens {
     /// Tokens before the patches; the first of them is the class token.
     pub prefix: usize,
-    /// Rows and columns of patches; `None` when there are none or they are no picture.
+    /// Rows and columns of patches; `None` if the tokens are not a grid of patches.
     pub grid: Option<[usize; 2]>,
 }
 
 impl Tokens {
-    /// `prefix` tokens and then a grid of `rows` x `columns` patches.
+    /// Creates a layout of `prefix` tokens and then a grid of `rows` x `columns` patches.
     pub const fn new(prefix: usize, rows: usize, columns: usize) -> Self {
         Self { prefix, grid: Some([rows, columns]) }
     }
 }
 
-/// What the queries and the keys of a layer stand for.
+/// The meaning of the queries and the keys of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionLayout {
     /// The axis before the last.
@@ -32,70 +32,41 @@ pub struct AttentionLayout {
 }
 
 impl AttentionLayout {
-    /// Self-attention: queries and keys are the same tokens.
+    /// Creates the layout of self-attention, where queries and keys are the same tokens.
     pub const fn square(tokens: Tokens) -> Self {
         Self { queries: tokens, keys: tokens }
     }
 }
 
-/// Attention maps that cannot be drawn.
+/// An error for attention maps that cannot be drawn.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttentionError {
     /// There is no layer to draw.
-    #[error("no attention layer whose keys form a picture was found among {layers}")]
-    NoGrid {
-        /// How many layers there are.
-        layers: usize,
-    },
-    /// The layer asked for does not exist.
+    #[error("none of the {layers} attention layers has keys that are a grid of patches")]
+    NoGrid { layers: usize },
+    /// The requested layer does not exist.
     #[error("there is no attention layer {layer}: the model has {layers}, counted from 0")]
-    NoSuchLayer {
-        /// The layer asked for.
-        layer: usize,
-        /// How many there are.
-        layers: usize,
-    },
-    /// A tensor is not what its layout says.
+    NoSuchLayer { layer: usize, layers: usize },
+    /// A tensor does not fit its layout.
     #[error("attention layer {layer}: expected {expected}, found {found}")]
-    Shape {
-        /// Which layer.
-        layer: usize,
-        /// What the layout says.
-        expected: String,
-        /// What the tensor is.
-        found: String,
-    },
+    Shape { layer: usize, expected: String, found: String },
     /// Layers and layouts differ in number.
     #[error("{layers} attention layers with {layouts} layouts: expected one each")]
-    Layouts {
-        /// Number of tensors.
-        layers: usize,
-        /// Number of layouts.
-        layouts: usize,
-    },
+    Layouts { layers: usize, layouts: usize },
     /// A map holds infinities or NaN.
     #[error("attention layer {layer} holds values that are not finite")]
-    NotFinite {
-        /// Which layer.
-        layer: usize,
-    },
-    /// Rollout multiplies maps, which needs the same tokens everywhere.
+    NotFinite { layer: usize },
+    /// Rollout multiplies maps, which requires the same tokens in every layer.
     #[error("attention rollout needs the same tokens in every layer: layer {layer} is {found}, layer 0 is {first}")]
-    Rollout {
-        /// The first layer that differs.
-        layer: usize,
-        /// Its shape.
-        found: String,
-        /// The shape of layer 0.
-        first: String,
-    },
+    Rollout { layer: usize, found: String, first: String },
 }
 
-/// Splits `[layers, heads, queries, keys]` (one image) into its layers; a leading batch axis of 1 is
+/// Splits `[layers, heads, queries, keys]` of one image into its layers. A leading batch axis of 1 is
 /// accepted.
 ///
 /// # Errors
-/// [`AttentionError::Shape`] for any other shape.
+/// Returns [`AttentionError::Shape`] for any other shape.
 pub fn split_layers(maps: &Tensor) -> Result<Vec<Tensor>, AttentionError> {
     let shape = maps.shape();
     let inner = if shape.len() == 5 && shape[0] == 1 { &shape[1..] } else { shape };
@@ -109,7 +80,7 @@ pub fn split_layers(maps: &Tensor) -> Result<Vec<Tensor>, AttentionError> {
     Ok(array.axis_iter(Axis(0)).map(|layer| Tensor::F32(layer.into_dyn().to_shared())).collect())
 }
 
-/// The layer as an array, checked against its layout.
+/// Returns the layer as an array, checked against its layout.
 fn checked(layer: usize, map: &Tensor, layout: &AttentionLayout) -> Result<Array3<f32>, AttentionError> {
     let array = array(layer, map)?;
     let fits = |n: usize, t: &Tokens| {
@@ -136,7 +107,7 @@ fn array(layer: usize, map: &Tensor) -> Result<Array3<f32>, AttentionError> {
     if array.iter().all(|x| x.is_finite()) { Ok(array) } else { Err(AttentionError::NotFinite { layer }) }
 }
 
-/// For each head the weight of every patch: the class token's row, or the mean over all queries when
+/// Returns the weight of every patch for each head: the row of the class token, or the mean over all queries if
 /// there is no class token.
 pub(super) fn patch_weights(
     layer: usize,
@@ -156,12 +127,12 @@ pub(super) fn patch_weights(
 }
 
 /// Attention rollout (Abnar & Zuidema 2020, arXiv 2005.00928): with A the mean over the heads of a
-/// layer, the product over layers, first to last, of the row-normalised `0.5 A + 0.5 I`. Gives
+/// layer, the product over layers, first to last, of the row-normalized `0.5 A + 0.5 I`. Returns
 /// `[1, tokens, tokens]`, which can be drawn like a layer of one head. Negative weights, which
-/// re-attention produces, count as none.
+/// re-attention produces, count as zero.
 ///
 /// # Errors
-/// [`AttentionError`] when the layers do not share one set of tokens.
+/// Returns an [`AttentionError`] if the layers do not have the same tokens.
 pub fn rollout(layers: &[Tensor]) -> Result<Tensor, AttentionError> {
     let mut product: Option<Array2<f64>> = None;
     for (i, map) in layers.iter().enumerate() {

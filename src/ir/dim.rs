@@ -1,8 +1,8 @@
 //! Sizes of axes: polynomials over named symbols with integer coefficients.
 //!
 //! A [`Dim`] is kept in one normal form (sorted monomials, no zero coefficients), so equality of
-//! dims is equality of values for every binding of the symbols and no solver is needed. The price:
-//! division is exact or refused.
+//! dims is equality of values for every binding of the symbols, and no solver is needed. The price is
+//! that division must be exact.
 
 use smallvec::SmallVec;
 use std::cmp::Ordering;
@@ -11,19 +11,19 @@ use std::fmt;
 use std::ops::{Add, Mul, Sub};
 use std::sync::Arc;
 
-/// A named unknown size, such as `batch`.
+/// A named size that is not known before a graph runs, such as `batch`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Symbol(Arc<str>);
 
 impl Symbol {
-    /// The symbol of this name: a letter followed by letters, digits and `_`.
+    /// Creates the symbol of this name: a letter followed by letters, digits and `_`.
     pub fn new(name: &str) -> Option<Self> {
         let mut c = name.chars();
         let first = c.next().is_some_and(|c| c.is_ascii_alphabetic());
         (first && c.all(|c| c.is_ascii_alphanumeric() || c == '_')).then(|| Self(name.into()))
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -35,7 +35,7 @@ impl fmt::Display for Symbol {
     }
 }
 
-/// Values of symbols, as they stand when a graph is run.
+/// The values of symbols when a graph runs.
 pub type Bindings = BTreeMap<Symbol, i64>;
 
 /// A product of symbols, sorted, never empty.
@@ -57,40 +57,40 @@ fn order(a: &Monomial, b: &Monomial) -> Ordering {
 }
 
 impl Dim {
-    /// Stands for a size too large to count; never valid in a graph.
+    /// A size too large to count, which is never valid in a graph.
     pub const OVERFLOW: Self = Self { terms: Vec::new(), constant: i64::MAX };
 
-    /// A known size.
+    /// Creates a known size.
     pub const fn known(n: i64) -> Self {
         Self { terms: Vec::new(), constant: n }
     }
 
-    /// The size of a symbol.
+    /// Creates the size that a symbol names.
     pub fn symbol(s: Symbol) -> Self {
         Self { terms: vec![(SmallVec::from_iter([s]), 1)], constant: 0 }
     }
 
-    /// The number, when no symbol occurs.
+    /// Returns the number if no symbol occurs.
     pub fn value(&self) -> Option<i64> {
         (self.terms.is_empty() && self.constant != i64::MAX).then_some(self.constant)
     }
 
-    /// The number as an index type, when known and not negative.
+    /// Returns the number as an index type if it is known and not negative.
     pub fn size(&self) -> Option<usize> {
         self.value().and_then(|v| usize::try_from(v).ok())
     }
 
-    /// True for the number `n`.
+    /// Returns true if this is the number `n`.
     pub fn is(&self, n: i64) -> bool {
         self.value() == Some(n)
     }
 
-    /// False for [`Dim::OVERFLOW`] and negative numbers.
+    /// Returns false for [`Dim::OVERFLOW`] and negative numbers.
     pub fn is_valid(&self) -> bool {
         self.constant != i64::MAX && (!self.terms.is_empty() || self.constant >= 0)
     }
 
-    /// The symbol, when the dim is nothing else.
+    /// Returns the symbol if the dim is a single symbol.
     pub fn as_symbol(&self) -> Option<&Symbol> {
         match self.terms.as_slice() {
             [(m, 1)] if m.len() == 1 && self.constant == 0 => m.first(),
@@ -98,17 +98,17 @@ impl Dim {
         }
     }
 
-    /// Every symbol that occurs, in order of first appearance.
+    /// Returns every symbol that occurs, in order of first appearance.
     pub fn symbols(&self) -> impl Iterator<Item = &Symbol> {
         self.terms.iter().flat_map(|(m, _)| m.iter())
     }
 
-    /// The non-constant terms as `(symbols, coefficient)`, then the constant.
+    /// Returns the non-constant terms as `(symbols, coefficient)`, and the constant.
     pub fn parts(&self) -> (impl Iterator<Item = (&[Symbol], i64)>, i64) {
         (self.terms.iter().map(|(m, c)| (m.as_slice(), *c)), self.constant)
     }
 
-    /// The size under `env`; `None` when a symbol is unbound or the result does not fit.
+    /// Evaluates the size under `env`. Returns `None` if a symbol is unbound or the result does not fit.
     pub fn eval(&self, env: &Bindings) -> Option<i64> {
         if self.constant == i64::MAX {
             return None;
@@ -119,8 +119,8 @@ impl Dim {
         })
     }
 
-    /// Finds the value of the one symbol of this dim that makes it equal `n`:
-    /// `16*h` at 224 binds `h = 14`. `None` when there is not exactly one linear unknown or it does not divide.
+    /// Solves for the one symbol of this dim so that the dim equals `n`: `16*h` at 224 binds `h = 14`.
+    /// Returns `None` unless there is exactly one linear unknown and the division is exact.
     pub fn solve(&self, n: i64) -> Option<(Symbol, i64)> {
         let (c, constant) = self.linear()?;
         let rest = n.checked_sub(constant)?;
@@ -128,7 +128,7 @@ impl Dim {
         (rest % c == 0 && rest / c >= 0).then(|| (s.clone(), rest / c))
     }
 
-    /// `(c, d)` when the dim is `c·s + d` for one symbol `s`.
+    /// Returns `(c, d)` if the dim is `c·s + d` for one symbol `s`.
     pub fn linear(&self) -> Option<(i64, i64)> {
         match self.terms.as_slice() {
             [(m, c)] if m.len() == 1 => Some((*c, self.constant)),
@@ -136,7 +136,7 @@ impl Dim {
         }
     }
 
-    /// This many times `n`.
+    /// Multiplies the dim by `n`.
     fn times(mut self, n: i64) -> Self {
         if self.constant == i64::MAX {
             return Self::OVERFLOW;
@@ -176,7 +176,7 @@ impl Dim {
         self.terms.iter().map(|(m, c)| (m.clone(), i128::from(*c)))
     }
 
-    /// The quotient by `by` when it is exact for every binding and `by` is a single term.
+    /// Returns the quotient by `by` if it is exact for every binding and `by` is a single term.
     pub fn exact_div(&self, by: &Self) -> Option<Self> {
         if !self.is_valid() || !by.is_valid() {
             return None;
@@ -215,7 +215,7 @@ impl Dim {
         Some(Self::build(terms, constant))
     }
 
-    /// `floor(self / by)` when it is the same polynomial for every binding.
+    /// Returns `floor(self / by)` if it is the same polynomial for every binding.
     pub fn floor_div(&self, by: i64) -> Option<Self> {
         if by <= 0 || !self.is_valid() && self.constant == i64::MAX || self.terms.iter().any(|(_, c)| c % by != 0) {
             return None;
@@ -307,7 +307,7 @@ macro_rules! by_value {
 }
 by_value! { Add add; Sub sub; Mul mul; }
 
-/// Product of all dims (1 for none).
+/// The product of all dims, which is 1 for none.
 impl<'a> std::iter::Product<&'a Dim> for Dim {
     fn product<I: Iterator<Item = &'a Dim>>(iter: I) -> Self {
         let (mut number, mut symbolic) = (Self::known(1), None);

@@ -1,13 +1,13 @@
-//! Index newtypes whose display is their dump notation, and the arenas they index.
+//! Index types, displayed as in the text form, and the arenas that they index.
 
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
 /// A dense index into an [`Arena`].
 pub trait Entity: Copy + Eq + Ord {
-    /// From a position.
+    /// Creates the index of a position.
     fn new(index: usize) -> Self;
-    /// To a position.
+    /// Returns the position.
     fn index(self) -> usize;
 }
 
@@ -53,33 +53,33 @@ impl<K, V> Default for Arena<K, V> {
 }
 
 impl<K: Entity, V> Arena<K, V> {
-    /// Appends; the id is the position.
+    /// Appends an entry and returns its id, which is its position.
     pub fn push(&mut self, v: V) -> K {
         self.items.push(v);
         K::new(self.items.len() - 1)
     }
 
-    /// The entry, when the id is in range.
+    /// Returns the entry, or `None` if the id is out of range.
     pub fn get(&self, k: K) -> Option<&V> {
         self.items.get(k.index())
     }
 
-    /// Number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// True when nothing was pushed.
+    /// Returns true if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Entries in order of insertion.
+    /// Returns the entries in order of insertion.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (K, &V)> + ExactSizeIterator {
         self.items.iter().enumerate().map(|(i, v)| (K::new(i), v))
     }
 
-    /// Ids in order of insertion.
+    /// Returns the ids in order of insertion.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = K> + use<K, V> {
         (0..self.items.len()).map(K::new)
     }
@@ -97,7 +97,7 @@ impl<K: Entity, V> IndexMut<K> for Arena<K, V> {
     }
 }
 
-/// What an analysis says about each entity of an arena: a table beside the graph, never a field in it.
+/// The result of an analysis for each entity of an arena: a table beside the graph, never a field in it.
 #[derive(Clone, Debug)]
 pub struct Side<K, V> {
     items: Vec<V>,
@@ -105,7 +105,7 @@ pub struct Side<K, V> {
 }
 
 impl<K: Entity, V: Clone> Side<K, V> {
-    /// One `v` for each of `len` entities.
+    /// Creates a table of `len` entries, each `v`.
     pub fn new(len: usize, v: V) -> Self {
         Self { items: vec![v; len], key: PhantomData }
     }

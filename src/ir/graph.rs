@@ -12,32 +12,32 @@ entity!(NodeId, "n", "One application of an op.");
 entity!(ParamId, "@", "A named parameter.");
 entity!(ScopeId, "s", "A position in the module tree, a prefix of checkpoint keys.");
 
-/// Values a node reads.
+/// The values that a node reads.
 pub type Operands = SmallVec<[ValueId; 3]>;
 
-/// What the graph needs to know about the ops it holds. Implemented by `ops::Op`.
+/// The interface through which a graph knows its ops. Implemented by `ops::Op`.
 pub trait Operator: Clone + fmt::Debug + Eq + Hash {
     /// The text mnemonic, in snake case.
     fn name(&self) -> &'static str;
-    /// Result types from operand types: the typing rule and the verifier's rule.
+    /// Infers the result types from the operand types. The verifier uses the same rule.
     fn infer(&self, operands: &[&TensorType]) -> Result<Vec<TensorType>, TypeError>;
-    /// Whether the op may occur at this stage.
+    /// Returns true if the op may occur at this stage.
     fn allowed(&self, stage: Stage) -> bool;
 }
 
-/// Why operand types do not fit an op: expected and found, in one sentence.
+/// An error for operand types that do not fit an op: expected and found, in one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TypeError(pub String);
 
-/// How far a graph has been compiled; decides which ops are legal in it.
+/// The stage of compilation of a graph, which decides which ops are legal in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// As a variant declares it.
+    /// The graph is as a variant declares it.
     Built,
-    /// Decided for inference or training: no dropout, no undecided batch norm.
+    /// The graph is decided for inference or training: no dropout, no undecided batch norm.
     Specialized,
-    /// Only ops that the target profile can spell.
+    /// The graph holds only ops that the target can spell.
     Legal,
 }
 
@@ -45,7 +45,7 @@ impl Stage {
     /// Every stage, earliest first.
     pub const ALL: [Self; 3] = [Self::Built, Self::Specialized, Self::Legal];
 
-    /// The name used by the text form.
+    /// The name of the stage in the text form.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Built => "built",
@@ -61,14 +61,14 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Where a node came from: path for names, source line for blame, rule for provenance.
+/// The origin of a node: a path for names, a source line and a rewrite rule for diagnostics.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
-    /// Position in the module tree.
+    /// The scope, a position in the module tree.
     pub scope: ScopeId,
-    /// The source line that built it; absent for graphs read from text or a file.
+    /// The source line that built the node; `None` for graphs read from text or a file.
     pub at: Option<&'static Location<'static>>,
-    /// The rewrite rule that made it, if one did.
+    /// The rewrite rule that made the node, if any.
     pub rule: Option<&'static str>,
 }
 
@@ -77,18 +77,18 @@ pub struct Origin {
 pub struct Node<O> {
     /// The op with its attributes.
     pub op: O,
-    /// Values read, all defined earlier.
+    /// The values that the node reads, all defined earlier.
     pub inputs: Operands,
-    /// First result; the others follow without a gap.
+    /// The first result; the others follow without a gap.
     pub first: ValueId,
-    /// Number of results.
+    /// The number of results.
     pub results: u32,
-    /// Where it came from.
+    /// The origin of the node.
     pub origin: Origin,
 }
 
 impl<O> Node<O> {
-    /// The `i`-th result.
+    /// Returns the `i`-th result.
     ///
     /// # Panics
     /// When `i` is not less than the number of results.
@@ -97,14 +97,14 @@ impl<O> Node<O> {
         ValueId::new(self.first.index() + i)
     }
 
-    /// All results.
+    /// Returns all results, in order.
     pub fn outputs(&self) -> impl Iterator<Item = ValueId> + use<O> {
         let first = self.first.index();
         (first..first + self.results as usize).map(ValueId::new)
     }
 }
 
-/// A value and what defines it.
+/// A value: its type and its definition.
 #[derive(Clone, Debug)]
 pub struct Value {
     /// Its type.
@@ -113,7 +113,7 @@ pub struct Value {
     pub def: Def,
 }
 
-/// What defines a value.
+/// The definition of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Def {
     /// The graph input at this position.
@@ -124,7 +124,7 @@ pub enum Def {
     Result {
         /// The node.
         node: NodeId,
-        /// Which of its results.
+        /// The position among the results of the node.
         index: usize,
     },
 }
@@ -143,20 +143,20 @@ pub struct Input {
 pub struct Output {
     /// Its name, unique among outputs.
     pub name: String,
-    /// The value given out.
+    /// The value of the output.
     pub value: ValueId,
 }
 
-/// A named parameter: a weight or a buffer. Its numbers live elsewhere.
+/// A named parameter: a weight or a buffer. The graph does not hold its numbers.
 #[derive(Clone, Debug)]
 pub struct Param {
     /// The checkpoint key.
     pub path: String,
     /// Its value.
     pub value: ValueId,
-    /// How it starts without a checkpoint.
+    /// The initial values without a checkpoint.
     pub init: Init,
-    /// False for buffers.
+    /// Whether training changes the parameter; false for buffers.
     pub trainable: bool,
 }
 
@@ -164,9 +164,9 @@ pub struct Param {
 /// so iterating nodes in id order is a topological order.
 #[derive(Clone, Debug)]
 pub struct Graph<O> {
-    /// What it computes, for headings.
+    /// The name of the graph, for headings.
     pub name: String,
-    /// How far it has been compiled.
+    /// The stage of compilation.
     pub stage: Stage,
     pub(super) nodes: Arena<NodeId, Node<O>>,
     pub(super) values: Arena<ValueId, Value>,
@@ -178,7 +178,7 @@ pub struct Graph<O> {
 }
 
 impl<O: Operator> Graph<O> {
-    /// An empty graph with the root scope only.
+    /// Creates an empty graph with the root scope only.
     pub fn new(name: impl Into<String>, stage: Stage) -> Self {
         let mut scopes = Arena::default();
         scopes.push(String::new());
@@ -195,21 +195,21 @@ impl<O: Operator> Graph<O> {
         }
     }
 
-    /// Declares a symbol; declaring it again has no effect.
+    /// Declares a symbol. Declaring it again has no effect.
     pub fn declare(&mut self, s: Symbol) {
         if !self.symbols.contains(&s) {
             self.symbols.push(s);
         }
     }
 
-    /// Appends an input.
+    /// Appends an input and returns its value.
     pub fn add_input(&mut self, name: impl Into<String>, ty: TensorType) -> ValueId {
         let value = self.values.push(Value { ty, def: Def::Input(self.inputs.len()) });
         self.inputs.push(Input { name: name.into(), value });
         value
     }
 
-    /// Appends a parameter.
+    /// Appends a parameter and returns its value.
     pub fn add_param(&mut self, path: impl Into<String>, ty: TensorType, init: Init, trainable: bool) -> ValueId {
         let id = ParamId::new(self.params.len());
         let value = self.values.push(Value { ty, def: Def::Param(id) });
@@ -217,7 +217,7 @@ impl<O: Operator> Graph<O> {
         value
     }
 
-    /// The scope of this full path, made when new. The empty path is the root.
+    /// Returns the scope of this full path and creates it if it is new. The empty path is the root.
     pub fn scope(&mut self, path: &str) -> ScopeId {
         if let Some((id, _)) = self.scopes.iter().rev().find(|(_, p)| *p == path) {
             return id;
@@ -225,7 +225,7 @@ impl<O: Operator> Graph<O> {
         self.scopes.push(path.to_owned())
     }
 
-    /// Appends a node; its result types are inferred.
+    /// Appends a node, whose result types are inferred.
     pub fn add_node(&mut self, op: O, inputs: Operands, origin: Origin) -> Result<NodeId, TypeError> {
         let results = {
             let types: SmallVec<[&TensorType; 3]> = inputs.iter().map(|&v| &self.values[v].ty).collect();
@@ -246,78 +246,78 @@ impl<O: Operator> Graph<O> {
         Ok(self.nodes.push(Node { op, inputs, first, results: count, origin }))
     }
 
-    /// Gives a value out under a name.
+    /// Appends an output.
     pub fn add_output(&mut self, name: impl Into<String>, value: ValueId) {
         self.outputs.push(Output { name: name.into(), value });
     }
 
-    /// Gives nothing out any more: what is appended next decides anew.
+    /// Removes all outputs.
     pub fn clear_outputs(&mut self) {
         self.outputs.clear();
     }
 
-    /// Nodes, in topological order.
+    /// Returns the nodes in topological order.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node<O>)> + ExactSizeIterator {
         self.nodes.iter()
     }
-    /// One node.
+    /// Returns a node.
     pub fn node(&self, n: NodeId) -> &Node<O> {
         &self.nodes[n]
     }
-    /// Number of values of all kinds.
+    /// Returns the number of values: inputs, parameters and results.
     pub fn value_count(&self) -> usize {
         self.values.len()
     }
-    /// Every value.
+    /// Returns all values.
     pub fn values(&self) -> impl Iterator<Item = (ValueId, &Value)> {
         self.values.iter()
     }
-    /// One value.
+    /// Returns a value.
     pub fn value(&self, v: ValueId) -> &Value {
         &self.values[v]
     }
-    /// The type of a value.
+    /// Returns the type of a value.
     pub fn ty(&self, v: ValueId) -> &TensorType {
         &self.values[v].ty
     }
-    /// The node that computes a value, unless it is an input or a parameter.
+    /// Returns the node that computes a value, or `None` for an input or a parameter.
     pub fn producer(&self, v: ValueId) -> Option<NodeId> {
         if let Def::Result { node, .. } = self.values[v].def { Some(node) } else { None }
     }
-    /// The parameter that a value is, if it is one.
+    /// Returns the parameter whose value this is, if it is one.
     pub fn as_param(&self, v: ValueId) -> Option<&Param> {
         if let Def::Param(p) = self.values[v].def { Some(&self.params[p]) } else { None }
     }
-    /// Parameters in order of declaration.
+    /// Returns the parameters in order of declaration.
     pub fn params(&self) -> impl ExactSizeIterator<Item = &Param> {
         self.params.iter().map(|(_, p)| p)
     }
-    /// One parameter.
+    /// Returns a parameter.
     pub fn param(&self, p: ParamId) -> &Param {
         &self.params[p]
     }
-    /// Full path of a scope.
+    /// Returns the full path of a scope.
     pub fn scope_path(&self, s: ScopeId) -> &str {
         &self.scopes[s]
     }
-    /// Every scope with its full path.
+    /// Returns all scopes with their full paths.
     pub fn scopes(&self) -> impl ExactSizeIterator<Item = (ScopeId, &str)> {
         self.scopes.iter().map(|(id, path)| (id, path.as_str()))
     }
-    /// Declared symbols, in order.
+    /// Returns the declared symbols in order.
     pub fn symbols(&self) -> &[Symbol] {
         &self.symbols
     }
-    /// Inputs in order.
+    /// Returns the inputs in order.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
     }
-    /// Outputs in order.
+    /// Returns the outputs in order.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
     }
 
-    /// How often each value is read, by nodes and by outputs.
+    /// Counts how often nodes and outputs read each value.
     pub fn uses(&self) -> Side<ValueId, u32> {
         let mut uses = Side::new(self.values.len(), 0);
         for v in self.nodes.iter().flat_map(|(_, n)| n.inputs.iter()) {
@@ -329,7 +329,7 @@ impl<O: Operator> Graph<O> {
         uses
     }
 
-    /// Which values an output depends on.
+    /// Marks the values on which an output depends.
     pub fn live(&self) -> Side<ValueId, bool> {
         let mut live = Side::new(self.values.len(), false);
         for o in &self.outputs {

@@ -1,11 +1,11 @@
-//! How a parameter starts when no checkpoint supplies it.
+//! Initial values of parameters without a checkpoint.
 
 use super::{Literal, Real};
 
-/// The distribution a parameter is drawn from, as PyTorch's modules draw theirs.
+/// The distribution of a parameter's initial values, as in PyTorch's modules.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Init {
-    /// Every element is this number.
+    /// Every element equals this number.
     Constant(Real),
     /// Normal with mean 0 and this standard deviation.
     Normal(Real),

@@ -23,7 +23,7 @@ impl From<f64> for Real {
         Self(x)
     }
 }
-/// Shortest decimal that reads back as the same number.
+/// Writes the shortest decimal that reads back as the same number.
 impl fmt::Display for Real {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0)

@@ -3,7 +3,8 @@
 //! Used for constants in graphs, for what the interpreter computes and for what engines take
 //! and return. Elements are row-major; bytes are little-endian, as in ONNX and safetensors.
 
-use super::DType;
+use super::{DType, Element};
+use crate::with_dtype;
 use ndarray::{ArcArray, IxDyn};
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
@@ -12,96 +13,24 @@ use std::sync::{Arc, OnceLock};
 /// A shared n-dimensional array of `A`.
 pub type Array<A> = ArcArray<A, IxDyn>;
 
-/// A tensor value of one of the [`DType`]s. Cloning shares the data.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Tensor {
-    /// `f32` elements.
-    F32(Array<f32>),
-    /// `f64` elements.
-    F64(Array<f64>),
-    /// `i64` elements.
-    I64(Array<i64>),
-    /// `bool` elements.
-    Bool(Array<bool>),
-}
-
-/// Runs `$body` with `$a` bound to the typed array, whatever its element type.
-#[macro_export]
-macro_rules! with_array {
-    ($tensor:expr, $a:ident => $body:expr) => {
-        match $tensor {
-            $crate::ir::Tensor::F32($a) => $body,
-            $crate::ir::Tensor::F64($a) => $body,
-            $crate::ir::Tensor::I64($a) => $body,
-            $crate::ir::Tensor::Bool($a) => $body,
-        }
+macro_rules! tensor {
+    (; $($v:ident: $t:ty, $name:literal, $kind:ident, $onnx:literal, $code:literal;)*) => {
+        /// A tensor value of one of the [`DType`]s. Cloning shares the data.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs)]
+        pub enum Tensor { $($v(Array<$t>),)* }
     };
 }
+crate::dtypes!([tensor]);
 
-/// Rust types that are elements of a [`Tensor`].
-pub trait Element: Copy + Default + PartialEq + PartialOrd + Send + Sync + std::fmt::Debug + 'static {
-    /// The matching [`DType`].
-    const DTYPE: DType;
-    /// Wraps an array.
-    fn wrap(a: Array<Self>) -> Tensor;
-    /// The array inside, when the tensor has this element type.
-    fn unwrap(t: &Tensor) -> Option<&Array<Self>>;
-    /// The little-endian bytes of a slice, where they are its memory.
-    fn view(s: &[Self]) -> Option<&[u8]>;
-    /// Elements from little-endian bytes, a whole number of them.
-    fn collect(bytes: &[u8]) -> Vec<Self> {
-        bytes.chunks_exact(Self::DTYPE.size()).map(Self::get).collect()
-    }
-    /// Appends the little-endian bytes.
-    fn put(self, out: &mut Vec<u8>);
-    /// Reads little-endian bytes; `bytes.len()` is `DTYPE.size()`.
-    fn get(bytes: &[u8]) -> Self;
-}
-
-macro_rules! element {
-    ($($t:ty, $v:ident;)*) => {$(
-        impl Element for $t {
-            const DTYPE: DType = DType::$v;
-            fn wrap(a: Array<Self>) -> Tensor { Tensor::$v(a) }
-            fn unwrap(t: &Tensor) -> Option<&Array<Self>> {
-                if let Tensor::$v(a) = t { Some(a) } else { None }
-            }
-            fn view(s: &[Self]) -> Option<&[u8]> { cfg!(target_endian = "little").then(|| bytemuck::cast_slice(s)) }
-            fn collect(bytes: &[u8]) -> Vec<Self> {
-                let mut v = vec![Self::default(); bytes.len() / size_of::<Self>()];
-                if cfg!(target_endian = "little") {
-                    bytemuck::cast_slice_mut(&mut v).copy_from_slice(bytes);
-                } else {
-                    v.iter_mut().zip(bytes.chunks_exact(size_of::<Self>())).for_each(|(x, b)| *x = Self::get(b));
-                }
-                v
-            }
-            fn put(self, out: &mut Vec<u8>) { out.extend_from_slice(&self.to_le_bytes()); }
-            fn get(bytes: &[u8]) -> Self {
-                Self::from_le_bytes(bytes.try_into().expect("the caller cuts element-sized chunks"))
-            }
-        }
-    )*};
-}
-element! { f32, F32; f64, F64; i64, I64; }
-
-impl Element for bool {
-    const DTYPE: DType = DType::Bool;
-    fn wrap(a: Array<Self>) -> Tensor {
-        Tensor::Bool(a)
-    }
-    fn unwrap(t: &Tensor) -> Option<&Array<Self>> {
-        if let Tensor::Bool(a) = t { Some(a) } else { None }
-    }
-    fn view(s: &[Self]) -> Option<&[u8]> {
-        Some(bytemuck::cast_slice(s))
-    }
-    fn put(self, out: &mut Vec<u8>) {
-        out.push(u8::from(self));
-    }
-    fn get(bytes: &[u8]) -> Self {
-        bytes[0] != 0
-    }
+/// Runs `$body` with `$a` bound to the typed array, whatever its element type.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_array {
+    ($tensor:expr, $a:ident => $body:expr) => { $crate::dtypes!([$crate::with_array] @arms $tensor, $a => $body) };
+    (@arms $tensor:expr, $a:ident => $body:expr; $($v:ident: $t:ty, $name:literal, $kind:ident, $onnx:literal, $code:literal;)*) => {
+        match $tensor { $($crate::ir::Tensor::$v($a) => $body,)* }
+    };
 }
 
 impl Tensor {
@@ -118,30 +47,22 @@ impl Tensor {
         Self::new(&[], vec![x])
     }
 
-    /// A rank-0 tensor of float type `dtype` (rounded for f32, truncated for i64, `x != 0` for bool).
+    /// A rank-0 tensor of `dtype`: `x` [as an element](Element::from_number).
     pub fn scalar_of(dtype: DType, x: f64) -> Self {
         Self::scalar(x).cast(dtype)
     }
 
     /// All elements zero (false).
     pub fn zeros(dtype: DType, shape: &[usize]) -> Self {
-        let d = IxDyn(shape);
-        match dtype {
-            DType::F32 => Self::F32(Array::zeros(d)),
-            DType::F64 => Self::F64(Array::zeros(d)),
-            DType::I64 => Self::I64(Array::zeros(d)),
-            DType::Bool => Self::Bool(Array::from_elem(d, false)),
-        }
+        with_dtype!(dtype, A => A::wrap(Array::from_elem(IxDyn(shape), A::default())))
     }
 
     /// The element type.
-    pub const fn dtype(&self) -> DType {
-        match self {
-            Self::F32(_) => DType::F32,
-            Self::F64(_) => DType::F64,
-            Self::I64(_) => DType::I64,
-            Self::Bool(_) => DType::Bool,
+    pub fn dtype(&self) -> DType {
+        fn go<A: Element>(_: &Array<A>) -> DType {
+            A::DTYPE
         }
+        with_array!(self, a => go(a))
     }
 
     /// Sizes of the axes.
@@ -176,36 +97,18 @@ impl Tensor {
 
     /// Elements converted to `f64`, row-major (bool: 0 or 1).
     pub fn to_f64_vec(&self) -> Vec<f64> {
-        match self {
-            Self::F32(a) => a.iter().map(|&x| f64::from(x)).collect(),
-            Self::F64(a) => a.iter().copied().collect(),
-            Self::I64(a) => a.iter().map(|&x| x as f64).collect(),
-            Self::Bool(a) => a.iter().map(|&x| f64::from(u8::from(x))).collect(),
-        }
+        with_array!(self, a => a.iter().map(|x| x.to_f64()).collect())
     }
 
-    /// The same numbers in another element type, as ONNX `Cast` converts them
-    /// (float to integer truncates, anything to bool is `x != 0`).
+    /// The same numbers in another element type, as ONNX `Cast` converts them; see [`Element::from_number`].
     pub fn cast(&self, to: DType) -> Self {
+        fn go<A: Element, B: Element>(a: &Array<A>) -> Tensor {
+            B::wrap(a.mapv(|x| B::from_number(x.number())).into_shared())
+        }
         if self.dtype() == to {
             return self.clone();
         }
-        macro_rules! to {
-            ($a:expr, $zero:expr, $f64:expr, $i64:expr) => {
-                match to {
-                    DType::F32 => Self::F32($a.mapv(|x| $f64(x) as f32).into_shared()),
-                    DType::F64 => Self::F64($a.mapv($f64).into_shared()),
-                    DType::I64 => Self::I64($a.mapv($i64).into_shared()),
-                    DType::Bool => Self::Bool($a.mapv(|x| x != $zero).into_shared()),
-                }
-            };
-        }
-        match self {
-            Self::F32(a) => to!(a, 0.0, f64::from, |x: f32| x as i64),
-            Self::F64(a) => to!(a, 0.0, |x: f64| x, |x: f64| x as i64),
-            Self::I64(a) => to!(a, 0, |x: i64| x as f64, |x: i64| x),
-            Self::Bool(a) => to!(a, false, |x: bool| f64::from(u8::from(x)), i64::from),
-        }
+        with_array!(self, a => with_dtype!(to, B => go::<_, B>(a)))
     }
 
     /// The same elements under another shape.
@@ -239,36 +142,20 @@ impl Tensor {
 
     /// A tensor from row-major little-endian bytes, or `None` when the byte count does not fit the shape.
     pub fn from_le_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Option<Self> {
-        fn go<A: Element>(shape: &[usize], bytes: &[u8]) -> Tensor {
-            Tensor::new(shape, A::collect(bytes))
-        }
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
         if count.checked_mul(dtype.size())? != bytes.len() {
             return None;
         }
-        Some(match dtype {
-            DType::F32 => go::<f32>(shape, bytes),
-            DType::F64 => go::<f64>(shape, bytes),
-            DType::I64 => go::<i64>(shape, bytes),
-            DType::Bool => go::<bool>(shape, bytes),
-        })
+        Some(with_dtype!(dtype, A => Self::new(shape, A::collect(bytes))))
     }
 
     /// When every element is the same number (or there is one element), that number.
     pub fn uniform(&self) -> Option<f64> {
-        fn go<A: Element>(a: &Array<A>) -> bool {
-            let first = a.iter().next();
-            a.iter().all(|x| Some(x) == first)
+        fn go<A: Element>(a: &Array<A>) -> Option<f64> {
+            let first = a.first()?;
+            a.iter().all(|x| x == first).then(|| first.to_f64())
         }
-        if self.is_empty() || !with_array!(self, a => go(a)) {
-            return None;
-        }
-        Some(match self {
-            Self::F32(a) => f64::from(*a.first()?),
-            Self::F64(a) => *a.first()?,
-            Self::I64(a) => *a.first()? as f64,
-            Self::Bool(a) => f64::from(u8::from(*a.first()?)),
-        })
+        with_array!(self, a => go(a))
     }
 
     /// Largest absolute difference to `other` in f64; `None` when the shapes differ.

@@ -7,11 +7,11 @@ const TILE: usize = 16;
 
 /// Writes columns `band` of the row-major `[rows, columns]` matrix to `to`, as rows: `to` is `[band.len(), rows]`.
 ///
-/// Goes by tiles through a small buffer, so that every cache line of either side is touched once. Sizes of
-/// transformers are powers of two, and walking down a column of such a matrix evicts what the next column needs.
+/// Copies tiles through a small buffer, so that every cache line of either side is touched once. Sizes of
+/// transformers are powers of two: walking down a column of such a matrix evicts the lines that the next column needs.
 ///
 /// # Panics
-/// When a slice is shorter than the sizes say.
+/// Panics if a slice is shorter than the sizes say.
 pub fn transpose_band<A: Copy + Default>(from: &[A], rows: usize, columns: usize, band: Range<usize>, to: &mut [A]) {
     let mut tile = [[A::default(); TILE]; TILE];
     for r0 in (0..rows).step_by(TILE) {

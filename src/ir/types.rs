@@ -3,7 +3,7 @@
 use super::{Bindings, DType, Dim};
 use std::fmt;
 
-/// Sizes of all axes, outermost first.
+/// The sizes of all axes, outermost first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shape(pub Vec<Dim>);
 
@@ -36,22 +36,22 @@ impl From<Vec<Dim>> for Shape {
 }
 
 impl Shape {
-    /// Number of elements.
+    /// Returns the number of elements.
     pub fn elements(&self) -> Dim {
         self.iter().product()
     }
 
-    /// All sizes, when no symbol occurs.
+    /// Returns all sizes if no symbol occurs.
     pub fn known(&self) -> Option<Vec<usize>> {
         self.iter().map(Dim::size).collect()
     }
 
-    /// All sizes under `env`.
+    /// Evaluates all sizes under `env`.
     pub fn eval(&self, env: &Bindings) -> Option<Vec<usize>> {
         self.iter().map(|d| d.eval(env).and_then(|v| usize::try_from(v).ok())).collect()
     }
 
-    /// The shape both broadcast to by numpy's rules; `None` when they do not.
+    /// Returns the shape to which both broadcast by NumPy's rules, or `None` if they do not.
     pub fn broadcast(&self, other: &Self) -> Option<Self> {
         let rank = self.len().max(other.len());
         let one = Dim::known(1);
@@ -84,24 +84,24 @@ impl fmt::Display for Shape {
 /// Element type and shape of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
-    /// Element type.
+    /// The element type.
     pub dtype: DType,
-    /// Sizes of the axes.
+    /// The sizes of the axes.
     pub shape: Shape,
 }
 
 impl TensorType {
-    /// A type from its parts.
+    /// Creates a type.
     pub fn new(dtype: DType, shape: impl Into<Shape>) -> Self {
         Self { dtype, shape: shape.into() }
     }
 
-    /// Size in bytes of a dense tensor of this type.
+    /// Returns the size in bytes of a dense tensor of this type.
     pub fn bytes(&self) -> Dim {
         self.shape.elements() * self.dtype.size()
     }
 
-    /// Number of axes.
+    /// Returns the number of axes.
     pub fn rank(&self) -> usize {
         self.shape.len()
     }

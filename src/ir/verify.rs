@@ -1,21 +1,21 @@
-//! What makes a graph valid. This list is the contract; each line is a [`Rule`] and a test below.
+//! The conditions for a valid graph. This list is the contract; each line is a [`Clause`] and a test below.
 //!
-//! 1. [`Rule::Ids`]: every id that a node, a value, an input or a parameter holds is in range.
-//! 2. [`Rule::Order`]: a node reads only values that were defined before it.
-//! 3. [`Rule::Owned`]: the results of a node are contiguous and name it as their definition, and
-//!    every value is the one that its input, parameter or node says it defines.
-//! 4. [`Rule::Types`]: the stored result types are the ones the op infers from its operands
+//! 1. [`Clause::Ids`]: every id that a node, a value, an input or a parameter holds is in range.
+//! 2. [`Clause::Order`]: a node reads only values that were defined before it.
+//! 3. [`Clause::Owned`]: the results of a node are contiguous and name it as their definition, and
+//!    every input, parameter or node that a value names as its definition defines this value.
+//! 4. [`Clause::Types`]: the stored result types are the ones the op infers from its operands
 //!    (a wrong number of operands is an error of inference).
-//! 5. [`Rule::Dims`]: every axis has a valid size, and the elements of every value can be counted.
-//! 6. [`Rule::Outputs`]: every output gives out a value that exists.
-//! 7. [`Rule::Names`]: names are not empty and are unique among the inputs and among the outputs.
-//! 8. [`Rule::Paths`]: parameter paths are not empty and are unique.
-//! 9. [`Rule::Symbols`]: every symbol that occurs in a type is declared, once.
-//! 10. [`Rule::Stage`]: every op may occur at the stage of the graph.
-//! 11. [`Rule::Contents`]: the computed contents of a parameter have its type.
+//! 5. [`Clause::Dims`]: every axis has a valid size, and the elements of every value can be counted.
+//! 6. [`Clause::Outputs`]: the value of every output exists.
+//! 7. [`Clause::Names`]: names are not empty and are unique among the inputs and among the outputs.
+//! 8. [`Clause::Paths`]: parameter paths are not empty and are unique.
+//! 9. [`Clause::Symbols`]: every symbol that occurs in a type is declared, once.
+//! 10. [`Clause::Stage`]: every op may occur at the stage of the graph.
+//! 11. [`Clause::Contents`]: the computed contents of a parameter have its type.
 //!
-//! All violations are reported, not the first. Nothing here panics, whatever the graph holds, so a
-//! broken graph can be looked at; it follows that this file never indexes with an id it was given.
+//! All violations are reported, not only the first. Nothing here panics, whatever the graph holds, so a
+//! broken graph can be inspected; therefore this file never indexes with an id from the graph.
 
 use super::{
     Def, Dim, Entity, Graph, Init, Node, NodeId, Operator, Origin, ParamId, Shape, Symbol, TensorType, ValueId,
@@ -24,9 +24,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::Location;
 
-/// One line of the contract in the documentation of this module.
+/// A condition of the contract in the documentation of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rule {
+pub enum Clause {
     /// Ids are in range.
     Ids,
     /// Operands are defined before they are read.
@@ -51,7 +51,7 @@ pub enum Rule {
     Contents,
 }
 
-/// The part of a graph that a violation is about.
+/// The part of a graph to which a violation refers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The graph as a whole.
@@ -81,20 +81,20 @@ impl fmt::Display for Place {
     }
 }
 
-/// One way in which a graph is invalid.
+/// A violation of a clause.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// The broken rule.
-    pub rule: Rule,
-    /// What breaks it.
+    /// The clause that is violated.
+    pub clause: Clause,
+    /// The part of the graph that violates it.
     pub place: Place,
-    /// The scope of the node concerned; `None` when no node is.
+    /// The scope of the node; `None` if the place is not a node.
     pub scope: Option<String>,
-    /// The source line that built the node concerned, when it is known.
+    /// The source line that built the node, if known.
     pub at: Option<&'static Location<'static>>,
-    /// The rewrite rule that made the node concerned, if one did.
+    /// The rewrite rule that made the node, if any.
     pub by: Option<&'static str>,
-    /// What is wrong: expected and found.
+    /// The mistake: expected and found.
     pub message: String,
 }
 
@@ -116,7 +116,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Every way in which a graph is invalid, never empty: parameters, inputs, nodes, values, outputs.
+/// All violations in a graph, never empty, in the order parameters, inputs, nodes, values, outputs.
 #[derive(Clone, Debug)]
 pub struct Violations(pub Vec<Violation>);
 
@@ -150,20 +150,20 @@ struct Checker<'g, O> {
 }
 
 impl<'g, O: Operator> Checker<'g, O> {
-    fn report(&mut self, rule: Rule, place: Place, message: String) {
-        self.found.push(Violation { rule, place, scope: None, at: None, by: None, message });
+    fn report(&mut self, clause: Clause, place: Place, message: String) {
+        self.found.push(Violation { clause, place, scope: None, at: None, by: None, message });
     }
 
-    fn blame(&mut self, rule: Rule, place: Place, origin: &Origin, message: String) {
+    fn blame(&mut self, clause: Clause, place: Place, origin: &Origin, message: String) {
         let scope = self.g.scopes.get(origin.scope).cloned();
-        self.found.push(Violation { rule, place, scope, at: origin.at, by: origin.rule, message });
+        self.found.push(Violation { clause, place, scope, at: origin.at, by: origin.rule, message });
     }
 
     fn symbols(&mut self) {
         let mut seen = BTreeSet::new();
         for s in &self.g.symbols {
             if !seen.insert(s) {
-                self.report(Rule::Symbols, Place::Graph, format!("symbol `{s}` is declared twice"));
+                self.report(Clause::Symbols, Place::Graph, format!("symbol `{s}` is declared twice"));
             }
         }
     }
@@ -174,9 +174,9 @@ impl<'g, O: Operator> Checker<'g, O> {
         for (id, p) in g.params.iter() {
             let place = Place::Param(id);
             if p.path.is_empty() {
-                self.report(Rule::Paths, place, "the path is empty".into());
+                self.report(Clause::Paths, place, "the path is empty".into());
             } else if !seen.insert(&p.path) {
-                self.report(Rule::Paths, place, format!("path `{}` is already another parameter's", p.path));
+                self.report(Clause::Paths, place, format!("path `{}` is already another parameter's", p.path));
             }
             self.defines(place, p.value, Def::Param(id));
             if let (Init::Value(literal), Some(value)) = (&p.init, g.values.get(p.value)) {
@@ -184,7 +184,7 @@ impl<'g, O: Operator> Checker<'g, O> {
                 let contents = TensorType { dtype: t.dtype(), shape: Shape::from(t.shape()) };
                 if contents != value.ty {
                     let message = format!("`{}` is {} but its computed contents are {contents}", p.path, value.ty);
-                    self.report(Rule::Contents, place, message);
+                    self.report(Clause::Contents, place, message);
                 }
             }
         }
@@ -196,20 +196,20 @@ impl<'g, O: Operator> Checker<'g, O> {
         for (i, input) in g.inputs.iter().enumerate() {
             let place = Place::Input(i);
             if input.name.is_empty() {
-                self.report(Rule::Names, place, "the name is empty".into());
+                self.report(Clause::Names, place, "the name is empty".into());
             } else if !seen.insert(&input.name) {
-                self.report(Rule::Names, place, format!("name `{}` is already another input's", input.name));
+                self.report(Clause::Names, place, format!("name `{}` is already another input's", input.name));
             }
             self.defines(place, input.value, Def::Input(i));
         }
     }
 
-    /// An input or parameter whose value must say the same.
+    /// Checks that the value of an input or parameter names it as its definition.
     fn defines(&mut self, place: Place, v: ValueId, def: Def) {
         match self.g.values.get(v) {
-            None => self.report(Rule::Ids, place, format!("its value {v} does not exist")),
+            None => self.report(Clause::Ids, place, format!("its value {v} does not exist")),
             Some(value) if value.def != def => {
-                self.report(Rule::Owned, place, format!("its value {v} is defined as {:?}", value.def));
+                self.report(Clause::Owned, place, format!("its value {v} is defined as {:?}", value.def));
             }
             Some(_) => {}
         }
@@ -221,23 +221,23 @@ impl<'g, O: Operator> Checker<'g, O> {
         let name = node.op.name();
         if g.scopes.get(node.origin.scope).is_none() {
             let message = format!("{name}: its scope {} does not exist", node.origin.scope);
-            self.blame(Rule::Ids, place, &node.origin, message);
+            self.blame(Clause::Ids, place, &node.origin, message);
         }
         if !node.op.allowed(g.stage) {
             let message = format!("{name} may not occur at stage {}", g.stage);
-            self.blame(Rule::Stage, place, &node.origin, message);
+            self.blame(Clause::Stage, place, &node.origin, message);
         }
         let mut operands = Vec::with_capacity(node.inputs.len());
         for &v in &node.inputs {
             let Some(value) = g.values.get(v) else {
-                self.blame(Rule::Ids, place, &node.origin, format!("{name} reads {v}, which does not exist"));
+                self.blame(Clause::Ids, place, &node.origin, format!("{name} reads {v}, which does not exist"));
                 continue;
             };
             operands.push(&value.ty);
             let later = matches!(value.def, Def::Result { node, .. } if node >= id);
             if later || v >= node.first {
                 let message = format!("{name} reads {v}, which is not defined before it");
-                self.blame(Rule::Order, place, &node.origin, message);
+                self.blame(Clause::Order, place, &node.origin, message);
             }
         }
         let stored = self.results(id, node);
@@ -245,24 +245,24 @@ impl<'g, O: Operator> Checker<'g, O> {
             return;
         }
         match (node.op.infer(&operands), stored) {
-            (Err(e), _) => self.blame(Rule::Types, place, &node.origin, format!("{name}: {e}")),
+            (Err(e), _) => self.blame(Clause::Types, place, &node.origin, format!("{name}: {e}")),
             (Ok(_), None) => {}
             (Ok(inferred), Some(stored)) if inferred.len() != stored.len() => {
                 let message = format!("{name} has {} results, expected {}", stored.len(), inferred.len());
-                self.blame(Rule::Types, place, &node.origin, message);
+                self.blame(Clause::Types, place, &node.origin, message);
             }
             (Ok(inferred), Some(stored)) => {
                 for (i, (want, have)) in inferred.iter().zip(stored).enumerate() {
                     if want != have {
                         let message = format!("result {i} of {name} is stored as {have}, expected {want}");
-                        self.blame(Rule::Types, place, &node.origin, message);
+                        self.blame(Clause::Types, place, &node.origin, message);
                     }
                 }
             }
         }
     }
 
-    /// The stored types of the results; `None` when the node claims values that do not exist.
+    /// Returns the stored types of the results, or `None` if the node claims values that do not exist.
     fn results(&mut self, id: NodeId, node: &Node<O>) -> Option<Vec<&'g TensorType>> {
         let g = self.g;
         let place = Place::Node(id);
@@ -270,7 +270,7 @@ impl<'g, O: Operator> Checker<'g, O> {
         let end = first.saturating_add(node.results as usize);
         if end > g.values.len() {
             let message = format!("{} claims values {first} to {end} of {}", node.op.name(), g.values.len());
-            self.blame(Rule::Ids, place, &node.origin, message);
+            self.blame(Clause::Ids, place, &node.origin, message);
             return None;
         }
         let mut stored = Vec::with_capacity(node.results as usize);
@@ -278,7 +278,7 @@ impl<'g, O: Operator> Checker<'g, O> {
             let value = g.values.get(v)?;
             if value.def != (Def::Result { node: id, index }) {
                 let message = format!("result {index} of {} is {v}, defined as {:?}", node.op.name(), value.def);
-                self.blame(Rule::Owned, place, &node.origin, message);
+                self.blame(Clause::Owned, place, &node.origin, message);
             }
             stored.push(&value.ty);
         }
@@ -299,19 +299,19 @@ impl<'g, O: Operator> Checker<'g, O> {
                     .map(|n| index < n.results as usize && n.first.index().checked_add(index) == Some(v.index())),
             };
             match owner {
-                None => self.report(Rule::Ids, place, format!("its definition {:?} does not exist", value.def)),
-                Some(false) => self.report(Rule::Owned, place, format!("{:?} is another value", value.def)),
+                None => self.report(Clause::Ids, place, format!("its definition {:?} does not exist", value.def)),
+                Some(false) => self.report(Clause::Owned, place, format!("{:?} is another value", value.def)),
                 Some(true) => {}
             }
             let shape = &value.ty.shape;
             if let Some(bad) = shape.iter().find(|d| !d.is_valid()) {
-                self.report(Rule::Dims, place, format!("{} has an axis of size {bad}", value.ty));
+                self.report(Clause::Dims, place, format!("{} has an axis of size {bad}", value.ty));
             } else if !shape.elements().is_valid() {
-                self.report(Rule::Dims, place, format!("{} has more elements than can be counted", value.ty));
+                self.report(Clause::Dims, place, format!("{} has more elements than can be counted", value.ty));
             }
             let used: BTreeSet<&Symbol> = shape.iter().flat_map(Dim::symbols).collect();
             for s in used.difference(&declared) {
-                self.report(Rule::Symbols, place, format!("symbol `{s}` of {} is not declared", value.ty));
+                self.report(Clause::Symbols, place, format!("symbol `{s}` of {} is not declared", value.ty));
             }
         }
     }
@@ -322,13 +322,13 @@ impl<'g, O: Operator> Checker<'g, O> {
         for (i, output) in g.outputs.iter().enumerate() {
             let place = Place::Output(i);
             if output.name.is_empty() {
-                self.report(Rule::Names, place, "the name is empty".into());
+                self.report(Clause::Names, place, "the name is empty".into());
             } else if !seen.insert(&output.name) {
-                self.report(Rule::Names, place, format!("name `{}` is already another output's", output.name));
+                self.report(Clause::Names, place, format!("name `{}` is already another output's", output.name));
             }
             if g.values.get(output.value).is_none() {
-                let message = format!("`{}` gives out {}, which does not exist", output.name, output.value);
-                self.report(Rule::Outputs, place, message);
+                let message = format!("the value {} of `{}` does not exist", output.value, output.name);
+                self.report(Clause::Outputs, place, message);
             }
         }
     }

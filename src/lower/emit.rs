@@ -4,8 +4,8 @@
 //! `transformer.layers.0.0`; parameters keep their checkpoint keys. Parameter bytes are not touched:
 //! initializers are *deferred* and streamed when the file is written.
 
-use crate::ir::{DType, Def, Dim, Symbol, Tensor, TensorType, ValueId};
-use crate::onnx::{self, Attribute, DimValue, ElemType, Initializer, Model, ValueInfo};
+use crate::ir::{Def, Dim, Symbol, Tensor, TensorType, ValueId};
+use crate::onnx::{self, Attribute, DimValue, Initializer, Model, ValueInfo};
 use crate::ops::{Arg, Call, Graph, Node, OnnxAttr, Op, Spell};
 use crate::target::Target;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -57,19 +57,9 @@ pub fn emit(g: &Graph, target: &Target, opset: i64, metadata: Vec<(String, Strin
     })
 }
 
-/// The ONNX element type of a dtype.
-pub(super) const fn elem(d: DType) -> ElemType {
-    match d {
-        DType::F32 => ElemType::Float,
-        DType::F64 => ElemType::Double,
-        DType::I64 => ElemType::Int64,
-        DType::Bool => ElemType::Bool,
-    }
-}
-
 fn info(name: &str, ty: &TensorType) -> ValueInfo {
     let dim = |d: &Dim| d.value().map_or_else(|| DimValue::Symbol(d.to_string()), DimValue::Known);
-    ValueInfo::new(name, elem(ty.dtype), ty.shape.iter().map(dim).collect::<Vec<_>>())
+    ValueInfo::new(name, ty.dtype, ty.shape.iter().map(dim).collect::<Vec<_>>())
 }
 
 struct Emitter<'a> {
@@ -106,7 +96,7 @@ impl Emitter<'_> {
             let dims = ty.shape.iter().map(|d| d.value().expect("parameters have known sizes")).collect::<Vec<_>>();
             // A parameter could bear the name of an input or output.
             let name = self.fresh(&p.path);
-            self.graph.initializers.push(Initializer::deferred(&name, elem(ty.dtype), &dims));
+            self.graph.initializers.push(Initializer::deferred(&name, ty.dtype, &dims));
             self.values.insert(p.value, name);
         }
         // A result that is given out bears the output's name; further names are copies.
@@ -370,5 +360,5 @@ fn folders(scope: &str) -> String {
 
 fn inline(name: &str, t: &Tensor) -> Initializer {
     let dims: Vec<i64> = t.shape().iter().map(|&d| d as i64).collect();
-    Initializer::inline(name, elem(t.dtype()), &dims, t.to_le_bytes())
+    Initializer::inline(name, t.dtype(), &dims, t.to_le_bytes())
 }

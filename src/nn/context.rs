@@ -4,7 +4,7 @@ use super::{linear_no_bias, split_heads};
 use crate::build::{Scope, T};
 
 /// Queries from `x`, keys and values from `x` followed by `context`: `[b, heads, n, dim_head]` each.
-/// `context` is used as it is: whoever normalises `x` does not normalise it. Without one this is
+/// `context` is used as it is: whoever normalizes `x` does not normalize it. Without one this is
 /// self-attention. Keys `to_q.weight` `[heads·dim_head, d]`, `to_kv.weight` `[2·heads·dim_head, d]`.
 #[track_caller]
 pub fn context_qkv<'g>(s: Scope<'g>, x: T<'g>, context: Option<T<'g>>, heads: usize, dim_head: usize) -> [T<'g>; 3] {

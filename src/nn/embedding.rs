@@ -1,4 +1,4 @@
-//! What is added to patches before the first block.
+//! The tokens and positions that patches get before the first block.
 
 use super::{Fit, positions, prepend_class_token};
 use crate::build::{Scope, T};
@@ -10,7 +10,7 @@ use crate::ir::{Dim, Init};
 #[track_caller]
 pub fn class_and_positions<'g>(s: Scope<'g>, x: T<'g>, trained: [usize; 2], grid: &[Dim; 2], fit: Fit) -> T<'g> {
     let d = x.size(-1);
-    let x = prepend_class_token(s, x, [1, 1, d]);
+    let x = prepend_class_token(s, x);
     let pos = s.param("pos_embedding", [1, trained[0] * trained[1] + 1, d], Init::NORMAL);
     x + positions(pos, x, 1, trained, grid, fit)
 }

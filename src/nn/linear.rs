@@ -1,5 +1,6 @@
 //! `torch.nn.Linear`.
 
+use super::layer_norm;
 use crate::build::{Scope, T};
 use crate::ir::Init;
 
@@ -17,4 +18,10 @@ pub fn linear_no_bias<'g>(s: Scope<'g>, x: T<'g>, out: usize) -> T<'g> {
     let _in = s.enter();
     let fan_in = x.size(-1);
     x.matmul(s.param("weight", [out, fan_in], Init::fan_in(fan_in)).t())
+}
+
+/// [`layer_norm`] and [`linear`]: the head of most models. Keys `0` (norm), `1`.
+#[track_caller]
+pub fn normed_linear<'g>(s: Scope<'g>, x: T<'g>, out: usize) -> T<'g> {
+    linear(s.at(1), layer_norm(s.at(0), x), out)
 }

@@ -1,6 +1,5 @@
-//! Normalisation.
+//! Normalization.
 
-use super::Release;
 use crate::build::{Scope, T};
 use crate::ir::{DType, Init, Shape};
 use crate::ops::{BatchNormalization, composite};
@@ -40,19 +39,12 @@ pub fn batch_norm2d<'g>(s: Scope<'g>, x: T<'g>, gain: Init) -> T<'g> {
     x.builder().apply(op, &[x, w, b, mean, var])
 }
 
-/// Layer norm over the channels of `[b, c, H, W]`. Keys: 0.16 `weight`, `bias` `[c]`; 1 `g`, `b` `[1, c, 1, 1]`.
+/// Layer norm over the channels of `[b, c, H, W]`. Keys `weight`, `bias` `[c]`.
 #[track_caller]
-pub fn channel_norm<'g>(s: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
+pub fn channel_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
     let _in = s.enter();
     let c = x.size(1);
-    let (gain, bias) = match r {
-        Release::V0_16 => (s.param("weight", [c], Init::ONES), s.param("bias", [c], Init::ZEROS)),
-        Release::V1 => {
-            let lined_up = |t: T<'g>| t.reshape([c]);
-            let shape = [1, c, 1, 1];
-            (lined_up(s.param("g", shape, Init::ONES)), lined_up(s.param("b", shape, Init::ZEROS)))
-        }
-    };
+    let (gain, bias) = (s.param("weight", [c], Init::ONES), s.param("bias", [c], Init::ZEROS));
     // Channels last: the form that the runtime's layer norm takes.
     let y = composite::layer_norm(x.rearrange("b c h w -> b h w c", &[]), gain, Some(bias), x.scalar(EPS));
     y.rearrange("b h w c -> b c h w", &[])

@@ -1,6 +1,6 @@
 //! Learned positions for a grid of patches, on images of the size they were learned for and of others.
 //!
-//! A table has one row for each patch, row-major, behind rows for tokens that are no patches. Where an image is of
+//! A table has one row for each patch, row-major, after rows for tokens that are no patches. Where an image is of
 //! another size there are two answers: the original packages take the leading rows, whatever places these were
 //! learned for; fine-tuning at another resolution resamples the table as an image (as timm does).
 
@@ -8,18 +8,27 @@ use crate::build::T;
 use crate::ir::Dim;
 use crate::ops::Resize;
 
-/// What an image of another size than the table's gets.
+/// The positions of an image of another size than the table's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// The leading rows of the table, as in the original packages.
     LeadingRows,
+    /// The whole table, as in some releases of them: only images of its own size fit.
+    Whole,
     /// The table resampled to the image's grid.
     Resampled,
 }
 
-/// Rows and columns of patches of an image `[b, c, H, W]`; that they divide is the embedding's to check.
-pub fn patch_grid(img: T<'_>, patch: [usize; 2]) -> [Dim; 2] {
-    [0, 1].map(|i| img.dim(2 + i as i64).floor_div(patch[i] as i64).unwrap_or(Dim::known(1)))
+impl Fit {
+    /// The whole table in place of its leading rows.
+    pub fn whole(self) -> Self {
+        if self == Self::LeadingRows { Self::Whole } else { self }
+    }
+}
+
+/// Rows and columns of patches of an image of `size`; that they divide is the embedding's to check.
+pub fn patch_grid(size: &[Dim; 2], patch: [usize; 2]) -> [Dim; 2] {
+    [0, 1].map(|i| size[i].floor_div(patch[i] as i64).unwrap_or(Dim::known(1)))
 }
 
 /// A table's entries for the tokens `x: [b, prefix + n, d]`, which lie on `grid`. `table` is
@@ -29,6 +38,7 @@ pub fn positions<'g>(table: T<'g>, x: T<'g>, prefix: usize, trained: [usize; 2],
     match fit {
         // An image smaller than the table uses its leading rows, not a 2-D crop.
         Fit::LeadingRows => table.narrow(-2, 0, x.dim(1)),
+        Fit::Whole => table,
         Fit::Resampled => resample(table, prefix, trained, grid),
     }
 }

@@ -1,86 +1,46 @@
-//! What can be wrong with a model, as far as names and sizes tell.
+//! The checker: problems of a model that names and sizes show.
 //!
-//! All problems are collected. Knows no operator: whether a `MatMul` makes sense is for a runtime to say. Subgraphs are not
-//! looked into, so values used only there count as unused, which is no problem.
+//! All problems are collected. The checker knows no operator: a runtime checks the operands of a `MatMul`. It does not
+//! look into subgraphs; values that only they use count as unused, which is not a problem.
 
 use super::{DimValue, Initializer, Model, Node, TensorData};
 use std::collections::BTreeSet;
 
-/// One thing that is wrong with a model.
+/// A problem of a model.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// Two definitions of a value.
+    /// A value has two definitions.
     #[error("value `{value}` is defined twice, the second time by {by}")]
-    DefinedTwice {
-        /// The value.
-        value: String,
-        /// Its second definition.
-        by: String,
-    },
-    /// A value that is not defined where it is read.
-    #[error("{by} reads `{value}`, which no input, initialiser or earlier node defines")]
-    Undefined {
-        /// The value.
-        value: String,
-        /// Who reads it.
-        by: String,
-    },
-    /// An operator of a domain without an operator set.
+    DefinedTwice { value: String, by: String },
+    /// A value is not defined where it is read.
+    #[error("{by} reads `{value}`, which no input, initializer or earlier node defines")]
+    Undefined { value: String, by: String },
+    /// The domain of an operator has no operator set.
     #[error("{node} is of domain `{domain}`, for which the model imports no operator set")]
-    NoOpset {
-        /// The node.
-        node: String,
-        /// The domain.
-        domain: String,
-    },
-    /// Two operator sets of one domain.
+    NoOpset { node: String, domain: String },
+    /// A domain has two operator sets.
     #[error("the model imports two operator sets of domain `{domain}`")]
-    TwoOpsets {
-        /// The domain.
-        domain: String,
-    },
-    /// A name that is missing.
+    TwoOpsets { domain: String },
+    /// A name is missing.
     #[error("{what} has no name")]
-    Nameless {
-        /// What lacks it.
-        what: String,
-    },
-    /// An attribute given twice.
+    Nameless { what: String },
+    /// A node has two attributes of one name.
     #[error("{node} has two attributes `{attribute}`")]
-    AttributeTwice {
-        /// The node.
-        node: String,
-        /// The attribute.
-        attribute: String,
-    },
-    /// A metadata key given twice.
+    AttributeTwice { node: String, attribute: String },
+    /// The metadata have two entries of one key.
     #[error("the metadata have two entries `{key}`")]
-    MetadataTwice {
-        /// The key.
-        key: String,
-    },
-    /// A tensor whose bytes do not fit.
-    #[error("initialiser `{name}` has {found} bytes, but its type and extents {}", match expected { Some(n) => format!("ask for {n}"), None => "have no size".to_owned() })]
-    Size {
-        /// The initialiser.
-        name: String,
-        /// Bytes by type and extents, where they have a size.
-        expected: Option<u64>,
-        /// Bytes there.
-        found: u64,
-    },
-    /// A negative extent.
+    MetadataTwice { key: String },
+    /// The bytes of a tensor do not fit its type and extents.
+    #[error("initializer `{name}` has {found} bytes, but its type and extents {}", match expected { Some(n) => format!("ask for {n}"), None => "have no size".to_owned() })]
+    Size { name: String, expected: Option<u64>, found: u64 },
+    /// An extent is negative.
     #[error("value `{value}` has the extent {extent}")]
-    NegativeExtent {
-        /// The value.
-        value: String,
-        /// The extent.
-        extent: i64,
-    },
+    NegativeExtent { value: String, extent: i64 },
 }
 
-/// Everything that is wrong with `model`, in the order of the model; empty when nothing is.
+/// Returns all problems of `model`, in the order of the model.
 pub fn check(model: &Model) -> Vec<Problem> {
     let mut problems = Vec::new();
     let domains = opsets(model, &mut problems);
@@ -99,10 +59,10 @@ pub fn check(model: &Model) -> Vec<Problem> {
     for input in &graph.inputs {
         define(&input.name, || "an input".to_owned(), &mut defined, &mut problems);
     }
-    // An initialiser may give an input its default, so these have names of their own.
+    // An initializer may be the default of an input of the same name.
     let mut stored = BTreeSet::new();
     for tensor in &graph.initializers {
-        define(&tensor.name, || "an initialiser".to_owned(), &mut stored, &mut problems);
+        define(&tensor.name, || "an initializer".to_owned(), &mut stored, &mut problems);
         problems.extend(size(tensor));
     }
     defined.append(&mut stored);
@@ -125,7 +85,7 @@ pub fn check(model: &Model) -> Vec<Problem> {
     problems
 }
 
-/// The default domain has two names.
+/// Maps the two names of the default domain to one.
 fn domain(name: &str) -> &str {
     if name == "ai.onnx" { "" } else { name }
 }
@@ -190,8 +150,9 @@ fn size(tensor: &Initializer) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ElemType, Graph, ValueInfo};
+    use super::super::{Graph, ValueInfo};
     use super::*;
+    use crate::ir::DType;
 
     fn sound() -> Model {
         Model {
@@ -200,8 +161,8 @@ mod tests {
             graph: Graph {
                 name: "g".to_owned(),
                 nodes: vec![Node::new("Clip", "clip").inputs(["x", "", "top"]).outputs(["y"]).attribute("a", 1i64)],
-                inputs: vec![ValueInfo::new("x", ElemType::Float, ["batch".into(), 3.into()])],
-                outputs: vec![ValueInfo::new("y", ElemType::Float, [])],
+                inputs: vec![ValueInfo::new("x", DType::F32, ["batch".into(), 3.into()])],
+                outputs: vec![ValueInfo::new("y", DType::F32, [])],
                 initializers: vec![Initializer::float("top", 6.0)],
                 value_info: vec![],
             },
@@ -221,12 +182,12 @@ mod tests {
         model.metadata = vec![("k".to_owned(), "1".to_owned()), ("k".to_owned(), "2".to_owned())];
         let graph = &mut model.graph;
         graph.name.clear();
-        graph.initializers.push(Initializer::inline("short", ElemType::Float, &[2], vec![0; 4]));
-        graph.initializers.push(Initializer::deferred("top", ElemType::Float, &[-1]));
+        graph.initializers.push(Initializer::inline("short", DType::F32, &[2], vec![0; 4]));
+        graph.initializers.push(Initializer::deferred("top", DType::F32, &[-1]));
         graph.nodes[0].attributes.push(("a".to_owned(), 2i64.into()));
         graph.nodes.push(Node::new("Gelu", "gelu").domain("com.microsoft").inputs(["later"]).outputs(["y"]));
         graph.nodes.push(Node::new("", "anon").outputs(["later"]));
-        graph.outputs.push(ValueInfo::new("z", ElemType::Float, [(-3).into()]));
+        graph.outputs.push(ValueInfo::new("z", DType::F32, [(-3).into()]));
         let problems: Vec<_> = check(&model).iter().map(Problem::to_string).collect();
         assert_eq!(
             problems,
@@ -234,15 +195,15 @@ mod tests {
                 "the model imports two operator sets of domain `ai.onnx`",
                 "the metadata have two entries `k`",
                 "the graph has no name",
-                "initialiser `short` has 4 bytes, but its type and extents ask for 8",
-                "value `top` is defined twice, the second time by an initialiser",
-                "initialiser `top` has 0 bytes, but its type and extents have no size",
+                "initializer `short` has 4 bytes, but its type and extents ask for 8",
+                "value `top` is defined twice, the second time by an initializer",
+                "initializer `top` has 0 bytes, but its type and extents have no size",
                 "node 0 (Clip \"clip\") has two attributes `a`",
                 "node 1 (Gelu \"gelu\") is of domain `com.microsoft`, for which the model imports no operator set",
-                "node 1 (Gelu \"gelu\") reads `later`, which no input, initialiser or earlier node defines",
+                "node 1 (Gelu \"gelu\") reads `later`, which no input, initializer or earlier node defines",
                 "value `y` is defined twice, the second time by node 1 (Gelu \"gelu\")",
                 "the operator of node 2 (\"anon\") has no name",
-                "an output reads `z`, which no input, initialiser or earlier node defines",
+                "an output reads `z`, which no input, initializer or earlier node defines",
                 "value `z` has the extent -3",
             ]
         );
@@ -251,7 +212,7 @@ mod tests {
     #[test]
     fn an_initialiser_may_be_an_inputs_default() {
         let mut model = sound();
-        model.graph.initializers.push(Initializer::inline("x", ElemType::Float, &[0, 3], vec![]));
+        model.graph.initializers.push(Initializer::inline("x", DType::F32, &[0, 3], vec![]));
         assert_eq!(check(&model), []);
     }
 }

@@ -1,7 +1,7 @@
-//! From an encoded model to the plain structs, without copying tensor bytes.
+//! Decodes a model into the plain structs, without copying tensor bytes.
 //!
-//! Tensors get one form whatever field they were stored in: row-major little-endian bytes, exactly as many as extents and
-//! type ask for. Nothing is allocated by what a file claims, only by what it holds. Knows no files: references to external
+//! Tensors get one form, whichever field stores them: row-major little-endian bytes, exactly as many as extents and
+//! type ask for. Allocations depend on the contents of a file, never on sizes that it claims. References to external
 //! data are passed on.
 
 use super::proto::{
@@ -10,42 +10,32 @@ use super::proto::{
 };
 use super::scan::{Objection, scan};
 use super::{Attribute, DimValue, ElemType, Graph, Initializer, Model, Node, TensorData, ValueInfo};
+use crate::ir::DType;
 use bytes::Bytes;
 use prost::Message;
 
-/// Why bytes are not a model.
+/// An error for bytes that are not a model.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// Not the wire format, or cut short.
+    /// The bytes are not in protobuf's wire format, or cut short.
     #[error("not an ONNX model, or cut short: the encoding breaks at byte {at}")]
-    Malformed {
-        /// Position in the file.
-        at: usize,
-    },
-    /// A field of another kind than ONNX's, or text that is not UTF-8.
+    Malformed { at: usize },
+    /// A field has another kind than in ONNX, or text is not UTF-8.
     #[error("not an ONNX model: {0}")]
     Protobuf(#[from] prost::DecodeError),
-    /// Out-of-proportion memory.
+    /// Decoding would take memory out of proportion to the file.
     #[error(
         "not a sound ONNX model: it consists of empty parts that would take far more memory than the file has bytes"
     )]
     Amplified,
-    /// No graph.
+    /// The model has no graph.
     #[error("not an ONNX model, or cut short: there is no graph in it")]
     NoGraph,
-    /// A tensor whose bytes do not fit its type and extents.
+    /// The bytes of a tensor do not fit its type and extents.
     #[error("tensor `{name}` ({elem}{dims:?}): {why}")]
-    Tensor {
-        /// The tensor.
-        name: String,
-        /// Its element type.
-        elem: ElemType,
-        /// Its extents.
-        dims: Vec<i64>,
-        /// What does not fit.
-        why: String,
-    },
+    Tensor { name: String, elem: ElemType, dims: Vec<i64>, why: String },
 }
 
 /// Decodes a whole model file. Tensors are slices of `file`.
@@ -64,10 +54,10 @@ pub(super) fn decode(file: Bytes) -> Result<Model, DecodeError> {
     note(proto.functions.len(), "functions");
     note(proto.training_info.len(), "training infos");
     let graph_proto = proto.graph.ok_or(DecodeError::NoGraph)?;
-    note(graph_proto.sparse_initializer.len(), "sparse initialisers");
+    note(graph_proto.sparse_initializer.len(), "sparse initializers");
     let values = [&graph_proto.input, &graph_proto.output, &graph_proto.value_info];
     let other = |v: &&ValueInfoProto| v.r#type.as_ref().is_some_and(|t| t.tensor_type.is_none());
-    note(values.into_iter().flatten().filter(other).count(), "types of values that are no tensors");
+    note(values.into_iter().flatten().filter(other).count(), "types of values that are not tensors");
     Ok(Model {
         ir_version: proto.ir_version.unwrap_or(0),
         opset_imports: proto
@@ -147,7 +137,7 @@ fn attribute(proto: AttributeProto) -> Result<(String, Attribute), DecodeError> 
     Ok((proto.name, value))
 }
 
-/// The kind of an attribute by the field that is there.
+/// Infers the kind of an attribute from the field that is present.
 fn guess(proto: &AttributeProto) -> AttributeType {
     match proto {
         AttributeProto { f: Some(_), .. } => AttributeType::Float,
@@ -189,7 +179,7 @@ fn tensor(mut proto: TensorProto) -> Result<Initializer, DecodeError> {
     }
 }
 
-/// Whether there are as many bytes (strings) as type and extents ask for.
+/// Checks that there are as many bytes (or strings) as type and extents ask for.
 fn size_fits(tensor: &Initializer) -> Result<(), String> {
     let (expected, found, unit) = match &tensor.data {
         TensorData::Strings(strings) => (tensor.element_count(), strings.len(), "strings"),
@@ -205,7 +195,12 @@ fn size_fits(tensor: &Initializer) -> Result<(), String> {
     }
 }
 
-/// The elements in the field they are in.
+const UINT32: ElemType = ElemType::Other(12);
+const UINT64: ElemType = ElemType::Other(13);
+const COMPLEX64: ElemType = ElemType::Other(14);
+const COMPLEX128: ElemType = ElemType::Other(15);
+
+/// Takes the elements from the field that stores them.
 fn tensor_data(proto: &mut TensorProto, elem: ElemType) -> Result<TensorData, String> {
     if proto.segment.is_some() {
         return Err("it is a segment of a larger tensor, which is not supported".to_owned());
@@ -213,34 +208,34 @@ fn tensor_data(proto: &mut TensorProto, elem: ElemType) -> Result<TensorData, St
     if proto.data_location == Some(EXTERNAL) {
         return external(&proto.external_data);
     }
-    if elem == ElemType::String {
+    if elem == ElemType::STRING {
         return Ok(TensorData::Strings(std::mem::take(&mut proto.string_data)));
     }
     if let Some(raw) = proto.raw_data.take() {
         return Ok(TensorData::Inline(raw));
     }
+    // Which typed field holds which type: TensorProto in onnx.proto.
     let bytes: Vec<u8> = match elem {
-        ElemType::Float | ElemType::Complex64 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Double | ElemType::Complex128 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Int64 => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Uint64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Uint32 => proto.uint64_data.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
-        ElemType::Int32 => proto.int32_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ElemType::Int16 | ElemType::Uint16 | ElemType::Float16 | ElemType::Bfloat16 => {
-            proto.int32_data.iter().flat_map(|&v| (v as u16).to_le_bytes()).collect()
+        ElemType::Known(DType::F32) | COMPLEX64 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElemType::Known(DType::F64) | COMPLEX128 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElemType::Known(DType::I64) => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        UINT64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        UINT32 => proto.uint64_data.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
+        _ => {
+            // The low bytes of each number; also where a byte holds two or four elements, it is one number.
+            let width = elem.bits().map_or(1, |bits| bits.div_ceil(8).clamp(1, 4)) as usize;
+            proto.int32_data.iter().flat_map(|v| v.to_le_bytes().into_iter().take(width)).collect()
         }
-        // One byte of elements in each number, also where a byte holds two or four of them.
-        _ => proto.int32_data.iter().map(|&v| v as u8).collect(),
     };
     Ok(TensorData::Inline(bytes.into()))
 }
 
-/// A reference to external data.
+/// Reads a reference to external data.
 fn external(entries: &[StringStringEntryProto]) -> Result<TensorData, String> {
     let get = |key: &str| entries.iter().find(|e| e.key == key).map(|e| e.value.as_str());
     let number = |key: &str| {
         let parse =
-            |text: &str| text.parse().map_err(|_| format!("the {key} of its external data is {text:?}, no number"));
+            |text: &str| text.parse().map_err(|_| format!("the {key} of its external data is {text:?}, not a number"));
         get(key).map(parse).transpose()
     };
     let location = get("location").ok_or("its external data has no location")?;

@@ -1,7 +1,7 @@
-//! From the plain structs to protobuf messages, all but the bytes of initialisers.
+//! Encodes the plain structs as protobuf messages, without the bytes of initializers.
 //!
-//! The messages made here are small: names, attributes, types. Tensor bytes are streamed behind [`header`]s by
-//! [`write`](super::write). What the structs could not carry is refused, not dropped.
+//! The messages are small: names, attributes, types. [`write`](super::write) streams the tensor bytes behind
+//! [`header`]s. A model with parts that the structs cannot hold is refused; nothing is dropped.
 
 use super::proto::{
     AttributeProto, AttributeType, DimensionProto, EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -10,70 +10,36 @@ use super::proto::{
 use super::{Attribute, DimValue, ElemType, Initializer, Model, Node, TensorData, ValueInfo};
 use bytes::Bytes;
 
-/// Why a model cannot be expressed in a file.
+/// An error for a model that cannot be encoded.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The model was read from a file with parts that were left behind.
+    /// The model was read from a file with parts that the structs do not hold.
     #[error("the model came from a file with parts that would be lost ({}): it cannot be written again", .0.join(", "))]
     NotCarried(Vec<String>),
-    /// An attribute of a kind that is only kept by name.
+    /// The kind of an attribute is kept by name only.
     #[error("node {node:?}: attribute `{attribute}` is {kind}, which cannot be written")]
-    Attribute {
-        /// The node.
-        node: String,
-        /// Its attribute.
-        attribute: String,
-        /// What it is.
-        kind: String,
-    },
-    /// A tensor attribute without bytes.
-    #[error("node {node:?}: the tensor of attribute `{attribute}` has no bytes; only initialisers can be deferred")]
-    TensorAttribute {
-        /// The node.
-        node: String,
-        /// Its attribute.
-        attribute: String,
-    },
-    /// An initialiser that refers to a file.
+    Attribute { node: String, attribute: String, kind: String },
+    /// The tensor of an attribute has no bytes.
+    #[error("node {node:?}: the tensor of attribute `{attribute}` has no bytes; only initializers can be deferred")]
+    TensorAttribute { node: String, attribute: String },
+    /// An initializer refers to a file.
     #[error(
-        "initialiser `{name}` refers to `{location}`: read the model together with its external data, then write it"
+        "initializer `{name}` refers to `{location}`: read the model together with its external data, then write it"
     )]
-    Unresolved {
-        /// The initialiser.
-        name: String,
-        /// The file it refers to.
-        location: String,
-    },
-    /// An initialiser of no known size.
+    Unresolved { name: String, location: String },
+    /// The size of an initializer is not known.
     #[error(
         "`{name}` is {elem}{dims:?}: the size in bytes is not known (negative extents, overflow or a type of no fixed size)"
     )]
-    NoSize {
-        /// The initialiser.
-        name: String,
-        /// Its element type.
-        elem: ElemType,
-        /// Its extents.
-        dims: Vec<i64>,
-    },
-    /// Bytes at hand that are not what extents and type ask for.
+    NoSize { name: String, elem: ElemType, dims: Vec<i64> },
+    /// The bytes do not fit type and extents.
     #[error("`{name}` is {elem}{dims:?}, which takes {expected} bytes, but has {found}")]
-    Size {
-        /// The initialiser.
-        name: String,
-        /// Its element type.
-        elem: ElemType,
-        /// Its extents.
-        dims: Vec<i64>,
-        /// Bytes by type and extents.
-        expected: u64,
-        /// Bytes there.
-        found: u64,
-    },
+    Size { name: String, elem: ElemType, dims: Vec<i64>, expected: u64, found: u64 },
 }
 
-/// The model without its graph.
+/// Encodes the model without its graph.
 pub(super) fn model_head(model: &Model) -> Result<ModelProto, EncodeError> {
     if !model.not_carried.is_empty() {
         return Err(EncodeError::NotCarried(model.not_carried.clone()));
@@ -93,7 +59,7 @@ pub(super) fn model_head(model: &Model) -> Result<ModelProto, EncodeError> {
     })
 }
 
-/// The graph without its initialisers.
+/// Encodes the graph without its initializers.
 pub(super) fn graph_head(model: &Model) -> Result<GraphProto, EncodeError> {
     let graph = &model.graph;
     Ok(GraphProto {
@@ -106,7 +72,7 @@ pub(super) fn graph_head(model: &Model) -> Result<GraphProto, EncodeError> {
     })
 }
 
-/// A tensor without its bytes: `raw_data` is to follow, unless the elements are strings or `external` says where they are.
+/// Encodes a tensor without its bytes: `raw_data` follows, unless the elements are strings or `external` refers to them.
 pub(super) fn header(tensor: &Initializer, external: Option<(&str, u64, u64)>) -> TensorProto {
     let mut proto = TensorProto {
         dims: tensor.dims.clone(),
@@ -128,7 +94,7 @@ pub(super) fn header(tensor: &Initializer, external: Option<(&str, u64, u64)>) -
     proto
 }
 
-/// Number of bytes to follow the header of `tensor`: 0 for strings, which are inside it.
+/// Returns the number of bytes that follow the header of `tensor`: 0 for strings, which are inside it.
 pub(super) fn payload(tensor: &Initializer) -> Result<u64, EncodeError> {
     let mismatch = |expected, found| EncodeError::Size {
         name: tensor.name.clone(),
@@ -139,7 +105,7 @@ pub(super) fn payload(tensor: &Initializer) -> Result<u64, EncodeError> {
     };
     let no_size = || EncodeError::NoSize { name: tensor.name.clone(), elem: tensor.elem, dims: tensor.dims.clone() };
     match &tensor.data {
-        TensorData::Strings(strings) if tensor.elem == ElemType::String => {
+        TensorData::Strings(strings) if tensor.elem == ElemType::STRING => {
             let (expected, found) = (tensor.element_count().ok_or_else(no_size)?, strings.len() as u64);
             if expected == found { Ok(0) } else { Err(mismatch(expected, found)) }
         }
@@ -234,7 +200,7 @@ fn value_info(value: &ValueInfo) -> ValueInfoProto {
         DimValue::Unknown => DimensionProto::default(),
     };
     let shape = value.shape.as_ref().map(|dims| TensorShapeProto { dim: dims.iter().map(dim).collect() });
-    let typed = value.elem != ElemType::Undefined || shape.is_some();
+    let typed = value.elem != ElemType::UNDEFINED || shape.is_some();
     let tensor = TensorTypeProto { elem_type: Some(value.elem.number()), shape };
     ValueInfoProto { name: value.name.clone(), r#type: typed.then_some(TypeProto { tensor_type: Some(tensor) }) }
 }

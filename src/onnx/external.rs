@@ -1,65 +1,66 @@
-//! Tensors that are kept in other files: finding those files, and nothing but them.
+//! External data: tensors whose bytes are in other files.
 //!
-//! A model may come from anywhere, so the files it names must lie in its own folder or below: relative paths without `..`,
+//! Models are not trusted, so the files that a model names must be in its folder or below: relative paths without `..`,
 //! and no symbolic link that leaves the folder. Each file is mapped once, however many tensors it holds.
 
-use super::{Initializer, TensorData};
-use crate::weights::map::map;
+use super::{Initializer, Model, TensorData};
+use crate::weights::map::{map, open};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Why the external bytes of a tensor cannot be had.
+/// An error in the external data of a tensor.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExternalError {
-    /// A path outside the folder of the model.
+    /// The path is outside the folder of the model.
     #[error(
-        "`{tensor}` is to be read from {location:?}, which {why}; external data must lie in the folder of the model"
+        "the external data of `{tensor}` are in {location:?}, which {why}; they must be in the folder of the model"
     )]
-    Outside {
-        /// The tensor.
-        tensor: String,
-        /// The path, as the model gives it.
-        location: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A file that is missing or cannot be read.
-    #[error("`{tensor}` is to be read from {}: {source}; external data travels with the model, under the same name", path.display())]
-    Io {
-        /// The tensor.
-        tensor: String,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A file too short.
-    #[error("`{tensor}` is to be bytes {offset} to {offset} + {length} of {}, which has {found}: is it of another model, or cut short?", path.display())]
-    Short {
-        /// The tensor.
-        tensor: String,
-        /// The file.
-        path: PathBuf,
-        /// First byte.
-        offset: u64,
-        /// Number of bytes.
-        length: u64,
-        /// Bytes in the file.
-        found: u64,
-    },
-    /// A length that type and extents contradict.
-    #[error("`{tensor}` takes {expected} bytes by its type and extents, but {found} of external data")]
-    Length {
-        /// The tensor.
-        tensor: String,
-        /// Bytes by type and extents.
-        expected: u64,
-        /// Bytes by the reference.
-        found: u64,
-    },
+    Outside { tensor: String, location: String, why: &'static str },
+    /// The file is missing or cannot be read.
+    #[error("the external data of `{tensor}` are in {}: {source}; keep this file beside the model, under the same name", path.display())]
+    Io { tensor: String, path: PathBuf, source: io::Error },
+    /// The file is too short.
+    #[error("the external data of `{tensor}` are {length} bytes from byte {offset} of {}, which has {found} bytes: is it from another model, or cut short?", path.display())]
+    Short { tensor: String, path: PathBuf, offset: u64, length: u64, found: u64 },
+    /// The length contradicts type and extents.
+    #[error("`{tensor}` has {found} bytes of external data, but its type and extents ask for {expected}")]
+    Length { tensor: String, expected: u64, found: u64 },
+}
+
+/// Checks the external data of a model whose file is at `path` and returns the first problem with each file that it
+/// names. Reads only the sizes of files.
+pub fn check_external(model: &Model, path: &Path) -> Vec<ExternalError> {
+    let folder = Folder::of(path);
+    let mut seen = BTreeSet::new();
+    let mut problems = Vec::new();
+    for tensor in model.tensors() {
+        if let TensorData::External { location, .. } = &tensor.data
+            && !seen.contains(location)
+            && let Err(e) = folder.find(tensor)
+        {
+            seen.insert(location);
+            problems.push(e);
+        }
+    }
+    problems
+}
+
+/// The bytes of a tensor in a file.
+struct Extent {
+    path: PathBuf,
+    offset: u64,
+    length: u64,
+}
+
+impl Extent {
+    fn short(self, tensor: &Initializer, found: u64) -> ExternalError {
+        let Self { path, offset, length } = self;
+        ExternalError::Short { tensor: tensor.name.clone(), path, offset, length, found }
+    }
 }
 
 /// The folder of a model, and the files mapped so far.
@@ -69,40 +70,49 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// The folder that the model file at `model` lies in.
+    /// Creates the folder of the model file at `model`.
     pub(super) fn of(model: &Path) -> Self {
         let path = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self { path: path.to_path_buf(), mapped: BTreeMap::new() }
     }
 
-    /// Replaces a reference to external data by the bytes; anything else stays as it is.
+    /// Replaces a reference to external data by the bytes. Other tensors stay as they are.
     pub(super) fn resolve(&mut self, tensor: &mut Initializer) -> Result<(), ExternalError> {
-        let TensorData::External { location, offset, length } = &tensor.data else { return Ok(()) };
-        let (offset, name) = (*offset, || tensor.name.clone());
-        let path = self.locate(&tensor.name, location)?;
-        let Some(expected) = tensor.byte_len() else { return Ok(()) };
-        if let Some(found) = length.filter(|&found| found != expected) {
-            return Err(ExternalError::Length { tensor: name(), expected, found });
-        }
-        let file = if let Some(file) = self.mapped.get(&path) {
+        let Some(at) = self.find(tensor)? else { return Ok(()) };
+        let file = if let Some(file) = self.mapped.get(&at.path) {
             file.clone()
         } else {
-            let io = |source| ExternalError::Io { tensor: name(), path: path.clone(), source };
-            let file = map(&path).map_err(io)?;
-            self.mapped.insert(path.clone(), file.clone());
+            let io = |source| ExternalError::Io { tensor: tensor.name.clone(), path: at.path.clone(), source };
+            let file = map(&at.path).map_err(io)?;
+            self.mapped.insert(at.path.clone(), file.clone());
             file
         };
-        let found = file.len() as u64;
+        let (start, end) = (at.offset as usize, (at.offset + at.length) as usize);
+        if end > file.len() {
+            return Err(at.short(tensor, file.len() as u64));
+        }
+        tensor.data = TensorData::Inline(file.slice(start..end));
+        Ok(())
+    }
+
+    /// Finds the external bytes of a tensor, which end within the file. Returns `None` if its bytes are in the model.
+    fn find(&self, tensor: &Initializer) -> Result<Option<Extent>, ExternalError> {
+        let TensorData::External { location, offset, length } = &tensor.data else { return Ok(None) };
+        let path = self.locate(&tensor.name, location)?;
+        let Some(expected) = tensor.byte_len() else { return Ok(None) };
+        if let Some(found) = length.filter(|&found| found != expected) {
+            return Err(ExternalError::Length { tensor: tensor.name.clone(), expected, found });
+        }
+        let io = |source| ExternalError::Io { tensor: tensor.name.clone(), path: path.clone(), source };
+        let found = open(&path).and_then(|f| f.metadata()).map_err(io)?.len();
+        let at = Extent { path, offset: *offset, length: expected };
         match offset.checked_add(expected) {
-            Some(end) if end <= found => {
-                tensor.data = TensorData::Inline(file.slice(offset as usize..end as usize));
-                Ok(())
-            }
-            _ => Err(ExternalError::Short { tensor: name(), path, offset, length: expected, found }),
+            Some(end) if end <= found => Ok(Some(at)),
+            _ => Err(at.short(tensor, found)),
         }
     }
 
-    /// The file that `location` names, all links followed.
+    /// Resolves `location` to a file and follows all links.
     fn locate(&self, tensor: &str, location: &str) -> Result<PathBuf, ExternalError> {
         let outside = |why| ExternalError::Outside { tensor: tensor.to_owned(), location: location.to_owned(), why };
         let relative = Path::new(location);
@@ -122,7 +132,7 @@ impl Folder {
         if path.starts_with(self.path.canonicalize().map_err(io)?) {
             Ok(path)
         } else {
-            Err(outside("is a symbolic link to elsewhere"))
+            Err(outside("is a symbolic link that leaves the folder"))
         }
     }
 }

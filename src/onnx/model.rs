@@ -1,13 +1,13 @@
-//! The parts of an ONNX model as plain structs.
+//! ONNX models as plain structs.
 //!
 //! Lists keep their order, names are kept as written, and an empty name stands for an absent optional value, as in ONNX.
-//! What a model computes but these structs do not carry (functions, subgraphs, sparse tensors) is named in
-//! [`Model::not_carried`] or [`Attribute::Unsupported`], so that it is never dropped in silence. Annotations that change
-//! no result (documentation of values, quantisation hints, device placement) are left behind.
+//! Parts that affect results but that these structs cannot hold (functions, subgraphs, sparse tensors) are named in
+//! [`Model::not_carried`] or [`Attribute::Unsupported`], so they are never dropped silently. Annotations that do not
+//! affect results (documentation of values, quantization hints, device placement) are dropped.
 
 use super::{ElemType, Initializer};
 
-/// A model: one graph and what it needs to be understood.
+/// A model: a graph, its operator sets and its metadata.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Model {
     /// Version of the file format; see [`ir_version_for`](super::ir_version_for).
@@ -24,14 +24,23 @@ pub struct Model {
     pub metadata: Vec<(String, String)>,
     /// The computation.
     pub graph: Graph,
-    /// Parts of the file it was read from that these structs do not carry, in words. A model that names any cannot be written.
+    /// Descriptions of the parts of the file that these structs cannot hold. A model that has any cannot be written.
     pub not_carried: Vec<String>,
 }
 
-/// Nodes in topological order, with the values that enter and leave.
+impl Model {
+    /// Returns every tensor of the model: initializers, then the values of attributes.
+    pub fn tensors(&self) -> impl Iterator<Item = &Initializer> {
+        let attributes = self.graph.nodes.iter().flat_map(|n| &n.attributes);
+        let constants = attributes.filter_map(|(_, a)| if let Attribute::Tensor(t) = a { Some(t) } else { None });
+        self.graph.initializers.iter().chain(constants)
+    }
+}
+
+/// A graph: nodes in topological order, inputs, outputs and constants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
-    /// Name of the graph; ONNX wants one.
+    /// Name of the graph; ONNX requires one.
     pub name: String,
     /// Operators, each after the ones it reads from.
     pub nodes: Vec<Node>,
@@ -41,7 +50,7 @@ pub struct Graph {
     pub outputs: Vec<ValueInfo>,
     /// Constant tensors by name.
     pub initializers: Vec<Initializer>,
-    /// Types of values in between, as far as known.
+    /// Types of intermediate values, as far as known.
     pub value_info: Vec<ValueInfo>,
 }
 
@@ -56,7 +65,7 @@ pub struct Node {
     pub name: String,
     /// Values read; `""` is an absent optional input.
     pub inputs: Vec<String>,
-    /// Values defined; `""` is an output nobody wants.
+    /// Values defined; `""` is an output that is not needed.
     pub outputs: Vec<String>,
     /// Attributes by name, in order.
     pub attributes: Vec<(String, Attribute)>,
@@ -81,7 +90,7 @@ pub enum Attribute {
     Strings(Vec<String>),
     /// `TENSOR`; its bytes must be inline.
     Tensor(Initializer),
-    /// A kind these structs do not carry, in words: met in files of others, cannot be written.
+    /// The description of a kind that these structs cannot hold; it cannot be written.
     Unsupported(String),
 }
 
@@ -90,9 +99,9 @@ pub enum Attribute {
 pub struct ValueInfo {
     /// The value.
     pub name: String,
-    /// Type of its elements; [`ElemType::Undefined`] where the file gives none.
+    /// Type of its elements; [`ElemType::UNDEFINED`] where the file gives none.
     pub elem: ElemType,
-    /// Extents, outermost first; `None` when not even their number is known.
+    /// Extents, outermost first; `None` if their number is not known.
     pub shape: Option<Vec<DimValue>>,
 }
 
@@ -101,16 +110,16 @@ pub struct ValueInfo {
 pub enum DimValue {
     /// A number.
     Known(i64),
-    /// A name: equal names are equal extents.
+    /// A symbol: equal names are equal extents.
     Symbol(String),
-    /// Anything.
+    /// Any number.
     Unknown,
 }
 
 impl ValueInfo {
-    /// A tensor of known rank.
-    pub fn new(name: impl Into<String>, elem: ElemType, shape: impl Into<Vec<DimValue>>) -> Self {
-        Self { name: name.into(), elem, shape: Some(shape.into()) }
+    /// Creates a tensor value of known rank.
+    pub fn new(name: impl Into<String>, elem: impl Into<ElemType>, shape: impl Into<Vec<DimValue>>) -> Self {
+        Self { name: name.into(), elem: elem.into(), shape: Some(shape.into()) }
     }
 }
 
@@ -127,24 +136,24 @@ impl From<&str> for DimValue {
 }
 
 impl Node {
-    /// `op_type` of the default domain, with neither inputs nor outputs yet.
+    /// Creates a node of the default domain without inputs and outputs.
     pub fn new(op_type: impl Into<String>, name: impl Into<String>) -> Self {
         Self { op_type: op_type.into(), name: name.into(), ..Self::default() }
     }
 
-    /// Takes the operator from another domain.
+    /// Sets the domain of the operator.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = domain.into();
         self
     }
 
-    /// Adds inputs; `""` is an absent one.
+    /// Adds inputs; `""` is an absent optional input.
     pub fn inputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.inputs.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Adds outputs; `""` is one nobody wants.
+    /// Adds outputs; `""` is an output that is not needed.
     pub fn outputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.outputs.extend(names.into_iter().map(Into::into));
         self
@@ -156,7 +165,7 @@ impl Node {
         self
     }
 
-    /// The attribute of this name.
+    /// Returns the attribute of this name.
     pub fn get(&self, name: &str) -> Option<&Attribute> {
         self.attributes.iter().find(|(n, _)| n == name).map(|(_, value)| value)
     }

@@ -1,9 +1,11 @@
 //! A model as text, for review and snapshots: one line for each node, with types where they are known.
 //!
-//! Stable: depends on the model alone. It is not read back. Names and texts of foreign files are escaped where they would
-//! break a line or a terminal.
+//! The text depends on the model alone and cannot be read back. Names and texts of foreign files are escaped where they
+//! would break a line or a terminal.
 
 use super::{Attribute, DimValue, ElemType, Graph, Initializer, Model, Node, TensorData, ValueInfo};
+use crate::ir::Element;
+use crate::with_dtype;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
@@ -58,7 +60,7 @@ impl Display for Graph {
     }
 }
 
-/// A heading and one line for each item, or nothing.
+/// Prints a heading and a line for each item; nothing if there are no items.
 fn section<T: Display>(f: &mut Formatter<'_>, title: &str, items: &[T]) -> fmt::Result {
     if !items.is_empty() {
         writeln!(f, "{title}")?;
@@ -134,7 +136,7 @@ impl Display for Type<'_> {
     }
 }
 
-/// Type and, when there are few, values of a tensor; otherwise nothing for inline bytes, and where other bytes are.
+/// Prints the type of a tensor, and its values if there are few. Otherwise prints where the bytes are, unless inline.
 struct Content<'a>(&'a Initializer);
 
 impl Display for Content<'_> {
@@ -156,27 +158,11 @@ impl Display for Content<'_> {
     }
 }
 
-/// The elements in brackets; in hexadecimal, byte by byte, where Rust has no such number.
+/// Prints the elements in brackets; as hexadecimal bytes where the tool does not compute with their type.
 fn values(elem: ElemType, data: &[u8]) -> String {
-    macro_rules! numbers {
-        ($t:ty) => {{
-            let (chunks, _) = data.as_chunks();
-            format!("{:?}", chunks.iter().map(|&c| <$t>::from_le_bytes(c)).collect::<Vec<_>>())
-        }};
-    }
     match elem {
-        ElemType::Float => numbers!(f32),
-        ElemType::Double => numbers!(f64),
-        ElemType::Int64 => numbers!(i64),
-        ElemType::Uint64 => numbers!(u64),
-        ElemType::Int32 => numbers!(i32),
-        ElemType::Uint32 => numbers!(u32),
-        ElemType::Int16 => numbers!(i16),
-        ElemType::Uint16 => numbers!(u16),
-        ElemType::Int8 => numbers!(i8),
-        ElemType::Uint8 => numbers!(u8),
-        ElemType::Bool => format!("{:?}", data.iter().map(|&b| b != 0).collect::<Vec<_>>()),
-        _ => format!("{data:02x?}"),
+        ElemType::Known(dtype) => with_dtype!(dtype, A => format!("{:?}", A::collect(data))),
+        ElemType::Other(_) => format!("{data:02x?}"),
     }
 }
 
@@ -189,7 +175,7 @@ impl Display for Value<'_> {
     }
 }
 
-/// A name as it is, unless characters in it need quoting.
+/// Prints a name, in quotes if characters in it need them.
 struct Plain<'a>(&'a str);
 
 impl Display for Plain<'_> {
@@ -199,7 +185,7 @@ impl Display for Plain<'_> {
     }
 }
 
-/// A text in quotes, cut when long.
+/// Prints a text in quotes, cut if it is long.
 struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {
@@ -221,6 +207,7 @@ impl fmt::Debug for Quoted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::DType;
 
     #[test]
     fn one_line_each() {
@@ -243,16 +230,16 @@ mod tests {
                         .attribute("pads", vec![1i64, 2])
                         .attribute("value", Initializer::int64("", 7)),
                 ],
-                inputs: vec![ValueInfo::new("x", ElemType::Float, ["batch".into(), 4.into(), DimValue::Unknown])],
-                outputs: vec![ValueInfo { name: "y".to_owned(), elem: ElemType::Float, shape: None }],
+                inputs: vec![ValueInfo::new("x", DType::F32, ["batch".into(), 4.into(), DimValue::Unknown])],
+                outputs: vec![ValueInfo { name: "y".to_owned(), elem: DType::F32.into(), shape: None }],
                 initializers: vec![
-                    Initializer::deferred("w", ElemType::Float, &[768, 768]),
+                    Initializer::deferred("w", DType::F32, &[768, 768]),
                     Initializer::int64s("axes", &[1, -1]),
                     Initializer::float("eps", 1e-6),
-                    Initializer::inline("half", ElemType::Float16, &[1], vec![0, 0x3c]),
-                    Initializer::inline("big", ElemType::Uint8, &[17], vec![0; 17]),
+                    Initializer::inline("half", DType::F16, &[1], vec![0, 0x3c]),
+                    Initializer::inline("big", DType::U8, &[17], vec![0; 17]),
                 ],
-                value_info: vec![ValueInfo::new("blocks.0/p", ElemType::Float, ["batch".into(), 4.into()])],
+                value_info: vec![ValueInfo::new("blocks.0/p", DType::F32, ["batch".into(), 4.into()])],
             },
             ..Model::default()
         };
@@ -266,7 +253,7 @@ initializers
   %w : f32[768, 768] (deferred)
   %axes : i64[2] = [1, -1]
   %eps : f32[] = [1e-6]
-  %half : f16[1] = [00, 3c]
+  %half : f16[1] = [1.0]
   %big : u8[17]
 nodes
   %blocks.0/p = Softmax(%x) {axis = -1} : f32[batch, 4]

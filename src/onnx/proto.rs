@@ -1,8 +1,8 @@
 //! The protobuf messages of ONNX (`onnx/onnx.proto`), as far as [`Model`](super::Model) carries them.
 //!
-//! Declared by hand: field numbers are facts of the specification. Fields left out are skipped when a file is read, so
-//! no message here contains itself and decoding cannot recurse deeply. Fields are `optional` where ONNX tells an absent
-//! one from a zero. Tensor bytes are `Bytes`: slices of the buffer that is decoded.
+//! The messages are declared by hand with the field numbers of the specification. Fields left out are skipped when a file
+//! is read, so no message here contains itself and decoding cannot recurse deeply. Fields are `optional` where ONNX
+//! distinguishes an absent field from a zero. Tensor bytes are `Bytes`: slices of the buffer that is decoded.
 
 use bytes::Bytes;
 use prost::Message;
@@ -183,7 +183,7 @@ pub(super) struct ValueInfoProto {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TypeProto {
-    // Sequences, maps, optionals and sparse tensors are recognised by this one being absent.
+    // Sequences, maps, optionals and sparse tensors are recognized by this one being absent.
     #[prost(message, optional, tag = "1")]
     pub(super) tensor_type: Option<TensorTypeProto>,
 }

@@ -1,7 +1,7 @@
-//! Reading an `.onnx` file by mapping it into memory.
+//! Reads an `.onnx` file by mapping it into memory.
 //!
-//! Tensor bytes stay where they are: what is read of a file is what somebody looks at. Memory is bounded by a small
-//! multiple of the part of the file that is not tensor bytes.
+//! Tensor bytes stay in the file until they are used. Memory is bounded by a small multiple of the size of the file
+//! without its tensor bytes.
 
 use super::external::Folder;
 use super::{Attribute, DecodeError, ExternalError, Model, decode};
@@ -9,27 +9,27 @@ use crate::weights::map::map;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a model could not be read.
+/// An error of [`read`].
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}: {kind}", path.display())]
 pub struct ReadError {
     /// The model file.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The kind of error.
     pub kind: ReadErrorKind,
 }
 
-/// What is wrong with a file that could not be read.
+/// The kinds of [`ReadError`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadErrorKind {
-    /// The system refused, or it is not a file.
+    /// The file cannot be read, or the path is not a file.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The file is not a sound model.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The tensors beside it cannot be had.
+    /// The external data are missing or do not fit.
     #[error(transparent)]
     External(#[from] ExternalError),
 }
@@ -41,7 +41,7 @@ pub fn read(path: &Path) -> Result<Model, ReadError> {
     Ok(model)
 }
 
-/// Reads the model file alone: external tensors stay references, and their files need not be there.
+/// Reads the model file only: external tensors stay references, and their files need not exist.
 pub fn read_without_data(path: &Path) -> Result<Model, ReadError> {
     let fail = |kind| ReadError { path: path.to_path_buf(), kind };
     let file = map(path).map_err(|e| fail(e.into()))?;

@@ -1,8 +1,8 @@
-//! A first pass over an encoded model that bounds the memory decoding will take.
+//! A first pass over an encoded model that bounds the memory for decoding it.
 //!
-//! An empty message takes two bytes in a file and hundreds when decoded, so a small hostile file could ask for all
-//! memory. The scan walks the messages without keeping anything and adds up what the decoder would allocate for messages and
-//! strings; numbers in packed fields grow at most eightfold and tensor bytes are not copied, so they need no counting.
+//! An empty message takes two bytes in a file and hundreds when decoded, so a small hostile file could exhaust the
+//! memory. The scan walks the messages without keeping anything and adds up the allocations of the decoder for messages
+//! and strings. Numbers in packed fields grow at most eightfold and tensor bytes are not copied, so they are not counted.
 
 use super::proto::{
     AttributeProto, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, PresentProto,
@@ -11,17 +11,17 @@ use super::proto::{
 use bytes::Bytes;
 use std::mem::size_of;
 
-/// Memory for messages and strings that any file may ask for, in bytes.
+/// The memory for messages and strings that every file may use, in bytes.
 const FLOOR: usize = 32 << 20;
-/// And per byte of the file. Graphs met in practice take 3 to 12.
+/// The further memory for each byte of the file. Graphs in practice take 3 to 12 bytes.
 const PER_BYTE: usize = 16;
 
-/// What the scan objects to.
+/// An objection of the scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Objection {
-    /// Not protobuf, or cut short; at this byte.
+    /// The file is not protobuf, or cut short, at this byte.
     Malformed(usize),
-    /// Decoding would take out-of-proportion memory.
+    /// Decoding would take memory out of proportion to the file.
     Amplified,
 }
 
@@ -45,11 +45,11 @@ enum Message {
     Present,
 }
 
-/// What a length-delimited field holds.
+/// The content of a length-delimited field.
 enum Content {
     Message(Message),
     String,
-    /// Bytes that stay where they are, of a list or on their own; packed numbers; fields that are skipped.
+    /// Bytes that are not copied, in a list or alone; packed numbers; fields that are skipped.
     Flat,
     Slice,
 }
@@ -114,7 +114,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Recursion ends with the nesting of [`Message::content`], which contains no cycle.
+    /// The nesting of [`Message::content`] has no cycle, which bounds the recursion.
     fn message(&mut self, message: Message, end: usize) -> Result<(), Objection> {
         self.take(message.size())?;
         while self.at < end {

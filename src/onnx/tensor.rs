@@ -1,8 +1,9 @@
-//! Named constant tensors and where their bytes are.
+//! Named constant tensors and their bytes.
 //!
-//! Bytes are row-major and little-endian. Nothing here allocates by what `dims` claims.
+//! Bytes are row-major and little-endian. No allocation here depends on `dims`.
 
 use super::ElemType;
+use crate::ir::DType;
 use bytes::Bytes;
 
 /// A named tensor stored in the model: a weight, or the value of a tensor attribute.
@@ -14,65 +15,65 @@ pub struct Initializer {
     pub elem: ElemType,
     /// Extents, outermost first; empty for a scalar.
     pub dims: Vec<i64>,
-    /// Where the elements are.
+    /// The elements, or where they are.
     pub data: TensorData,
 }
 
-/// Where the elements of an [`Initializer`] are.
+/// The elements of an [`Initializer`], or where they are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TensorData {
-    /// Here: row-major, little-endian.
+    /// Bytes in memory: row-major, little-endian.
     Inline(Bytes),
-    /// In another file, not looked at yet.
+    /// Bytes in another file, not read yet.
     External {
         /// Path relative to the folder of the model.
         location: String,
         /// First byte.
         offset: u64,
-        /// Number of bytes; to the end of what the extents ask for when not given.
+        /// Number of bytes; if not given, as many as type and extents ask for.
         length: Option<u64>,
     },
     /// Supplied when the model is written.
     Deferred,
-    /// Elements of a [`ElemType::String`] tensor.
+    /// Elements of a [`ElemType::STRING`] tensor.
     Strings(Vec<Bytes>),
 }
 
 impl Initializer {
-    /// A tensor whose bytes are at hand.
-    pub fn inline(name: impl Into<String>, elem: ElemType, dims: &[i64], data: impl Into<Bytes>) -> Self {
-        Self { name: name.into(), elem, dims: dims.to_vec(), data: TensorData::Inline(data.into()) }
+    /// Creates a tensor with its bytes.
+    pub fn inline(name: impl Into<String>, elem: impl Into<ElemType>, dims: &[i64], data: impl Into<Bytes>) -> Self {
+        Self { name: name.into(), elem: elem.into(), dims: dims.to_vec(), data: TensorData::Inline(data.into()) }
     }
 
-    /// A tensor whose bytes are supplied when the model is written.
-    pub fn deferred(name: impl Into<String>, elem: ElemType, dims: &[i64]) -> Self {
-        Self { name: name.into(), elem, dims: dims.to_vec(), data: TensorData::Deferred }
+    /// Creates a tensor whose bytes are supplied when the model is written.
+    pub fn deferred(name: impl Into<String>, elem: impl Into<ElemType>, dims: &[i64]) -> Self {
+        Self { name: name.into(), elem: elem.into(), dims: dims.to_vec(), data: TensorData::Deferred }
     }
 
-    /// A vector of integers: shapes, axes, starts and ends.
+    /// Creates a vector of integers: shapes, axes, starts and ends.
     pub fn int64s(name: impl Into<String>, values: &[i64]) -> Self {
         let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::inline(name, ElemType::Int64, &[values.len() as i64], data)
+        Self::inline(name, DType::I64, &[values.len() as i64], data)
     }
 
-    /// An integer scalar.
+    /// Creates an integer scalar.
     pub fn int64(name: impl Into<String>, value: i64) -> Self {
-        Self::inline(name, ElemType::Int64, &[], value.to_le_bytes().to_vec())
+        Self::inline(name, DType::I64, &[], value.to_le_bytes().to_vec())
     }
 
-    /// A single-precision scalar.
+    /// Creates a single-precision scalar.
     pub fn float(name: impl Into<String>, value: f32) -> Self {
-        Self::inline(name, ElemType::Float, &[], value.to_le_bytes().to_vec())
+        Self::inline(name, DType::F32, &[], value.to_le_bytes().to_vec())
     }
 
-    /// Number of elements; `None` when an extent is negative or the product overflows.
+    /// Returns the number of elements, or `None` if an extent is negative or the product overflows.
     pub fn element_count(&self) -> Option<u64> {
         // A zero extent makes the product zero even where the others would overflow.
         let dims: Vec<u64> = self.dims.iter().map(|&d| u64::try_from(d).ok()).collect::<Option<_>>()?;
         if dims.contains(&0) { Some(0) } else { dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d)) }
     }
 
-    /// Bytes the elements take; `None` when the element count or the size of an element is not known.
+    /// Returns the size of the elements in bytes, or `None` if their number or the size of one is not known.
     pub fn byte_len(&self) -> Option<u64> {
         self.elem.byte_len(self.element_count()?)
     }
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn lying_extents_have_no_size() {
-        let size = |dims: &[i64]| Initializer::deferred("w", ElemType::Float, dims).byte_len();
+        let size = |dims: &[i64]| Initializer::deferred("w", DType::F32, dims).byte_len();
         assert_eq!(size(&[]), Some(4));
         assert_eq!(size(&[2, 3]), Some(24));
         assert_eq!(size(&[0, i64::MAX, i64::MAX]), Some(0));

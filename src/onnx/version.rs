@@ -1,14 +1,14 @@
-//! Which ONNX IR version carries which operator set.
+//! The ONNX IR version of each operator set.
 //!
-//! From the released-versions table of the ONNX specification (`docs/Versioning.md`). Runtimes refuse a file whose IR
-//! version is newer than they know, so a writer declares the lowest that its operator set allows.
+//! The source is the table of released versions in the ONNX specification (`docs/Versioning.md`). Runtimes refuse a file
+//! whose IR version is newer than they know, so a writer declares the lowest that its operator set allows.
 
 use std::ops::RangeInclusive;
 
 /// Versions of the default operator set that [`ir_version_for`] knows.
 pub const OPSETS: RangeInclusive<i64> = 17..=23;
 
-/// The IR version of the first ONNX release with `opset` of the default domain, or `None` outside [`OPSETS`].
+/// Returns the IR version of the first ONNX release with `opset` of the default domain, or `None` outside [`OPSETS`].
 pub const fn ir_version_for(opset: i64) -> Option<i64> {
     match opset {
         17 | 18 => Some(8),

@@ -125,7 +125,7 @@ impl OpDef for Binary {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [a, b] = operands(x)?;
         same_dtype(a, b)?;
-        if a.dtype == DType::Bool || (self.kind == BinaryKind::Pow && !a.dtype.is_float()) {
+        if !a.dtype.is_number() || (self.kind == BinaryKind::Pow && !a.dtype.is_float()) {
             return fail(format!("takes numbers, found {a}"));
         }
         Ok(vec![TensorType { dtype: a.dtype, shape: broadcast(a, b)? }])

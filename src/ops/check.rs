@@ -17,6 +17,11 @@ pub fn float(t: &TensorType) -> Result<(), TypeError> {
     if t.dtype.is_float() { Ok(()) } else { fail(format!("takes a float tensor, found {t}")) }
 }
 
+/// A float or integer type.
+pub fn number(t: &TensorType) -> Result<(), TypeError> {
+    if t.dtype.is_number() { Ok(()) } else { fail(format!("takes numbers, found {t}")) }
+}
+
 /// This element type.
 pub fn dtype(t: &TensorType, want: DType) -> Result<(), TypeError> {
     if t.dtype == want { Ok(()) } else { fail(format!("takes a {want} tensor here, found {t}")) }

@@ -21,12 +21,11 @@ impl Const {
         Self { value: Literal::new(t) }
     }
 
-    /// The number that every element is: of an f32 one the shortest decimal that rounds to it, so that what an author
+    /// The number that every element is: the shortest decimal that rounds to it in its type, so that what an author
     /// wrote as `1e-5` is `1e-5` again.
     pub(crate) fn number(&self) -> Option<f64> {
         let t = self.value.tensor();
-        let x = t.uniform()?;
-        if t.dtype() == DType::F32 { (x as f32).to_string().parse().ok() } else { Some(x) }
+        Some(t.dtype().decimal(t.uniform()?))
     }
 }
 
@@ -87,7 +86,7 @@ impl OpDef for Const {
         s.apply(Self::new(t), &[])
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     /// A constant is in memory before the run.
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {

@@ -82,7 +82,7 @@ impl OpDef for Gather {
         s.apply(Self { axis: s.axis(0, x)? }, &[x, s.indices(1)?])
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::picks(x, y)
@@ -164,7 +164,7 @@ impl OpDef for GatherElements {
         s.apply(Self { axis: s.axis(0, x)? }, &[x, s.indices(1)?])
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::picks(x, y)

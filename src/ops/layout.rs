@@ -7,7 +7,7 @@ pub(crate) use read::ranges;
 use super::check::{axis, equal, fail, operands, same_dtype};
 use super::{Arg, Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
 use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
+use crate::ir::{Array, Bindings, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
 use crate::with_array;
 use ndarray::{Axis, IxDyn, Slice as Range};
 
@@ -57,7 +57,7 @@ impl OpDef for Reshape {
         read::reshape(s)
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     /// The elements stay in their order, so none is moved.
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
@@ -127,7 +127,7 @@ impl OpDef for Transpose {
         s.apply(Self { perm }, &[x])
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
@@ -180,7 +180,7 @@ impl OpDef for Expand {
         read::expand(s)
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
@@ -281,7 +281,7 @@ impl OpDef for Slice {
         if s.op_type == "Split" { read::split(s) } else { read::slice(s) }
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::picks(x, y)
@@ -314,30 +314,22 @@ op! {
 impl OpDef for Pad {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
-        if x.dtype == DType::Bool {
-            return fail(format!("takes numbers, found {x}"));
-        }
         let size = axis(x, self.axis)? + self.before + self.after;
         let mut shape = x.shape.clone();
         shape.0[self.axis] = size;
         Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(a: &Array<A>, p: &Pad, value: A) -> Tensor {
+        fn go<A: Element>(a: &Array<A>, p: &Pad) -> Tensor {
             let mut shape = a.shape().to_vec();
             let n = shape[p.axis];
             shape[p.axis] += p.before + p.after;
-            let mut out = ndarray::ArrayD::from_elem(IxDyn(&shape), value);
+            let mut out = ndarray::ArrayD::from_elem(IxDyn(&shape), A::from_number(p.value.0.into()));
             let inside = Range::new(p.before as isize, Some((p.before + n) as isize), 1);
             out.slice_axis_mut(Axis(p.axis), inside).assign(a);
             A::wrap(out.into_shared())
         }
-        Ok(vec![match &x[0] {
-            Tensor::F32(a) => go(a, self, self.value.0 as f32),
-            Tensor::F64(a) => go(a, self, self.value.0),
-            Tensor::I64(a) => go(a, self, self.value.0 as i64),
-            Tensor::Bool(_) => return Err(EvalError("pad of a bool tensor".into())),
-        }])
+        Ok(vec![with_array!(&x[0], a => go(a, self))])
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         let len = v.x[0].dims()[self.axis].clone();
@@ -358,7 +350,7 @@ impl OpDef for Pad {
         read::pad(s)
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
@@ -400,18 +392,13 @@ impl OpDef for Concat {
         Ok(vec![TensorType { dtype: first.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(x: &[Tensor], axis: usize) -> Result<Tensor, EvalError> {
+        fn go<A: Element>(_: &Array<A>, x: &[Tensor], axis: usize) -> Result<Tensor, EvalError> {
             let views: Option<Vec<_>> = x.iter().map(|t| t.array::<A>().map(|a| a.view())).collect();
             let views = views.ok_or_else(|| EvalError("concat of different element types".into()))?;
             let joined = ndarray::concatenate(Axis(axis), &views).map_err(|e| EvalError(format!("concat: {e}")))?;
             Ok(A::wrap(joined.as_standard_layout().into_owned().into_shared()))
         }
-        Ok(vec![match x[0].dtype() {
-            DType::F32 => go::<f32>(x, self.axis)?,
-            DType::F64 => go::<f64>(x, self.axis)?,
-            DType::I64 => go::<i64>(x, self.axis)?,
-            DType::Bool => go::<bool>(x, self.axis)?,
-        }])
+        Ok(vec![with_array!(&x[0], a => go(a, x, self.axis))?])
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         let g = v.grad(0);
@@ -437,7 +424,7 @@ impl OpDef for Concat {
         if x.len() == 1 { Ok(x) } else { s.apply(Self { axis }, &x) }
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)

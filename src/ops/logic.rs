@@ -153,7 +153,7 @@ impl OpDef for Where {
         Ok(vec![s.x(0)?.select(s.x(1)?, s.x(2)?)])
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
@@ -163,16 +163,6 @@ impl OpDef for Where {
         let mut s = Sample::new(Self {}, []).given(c);
         s.operands.extend(Sample::new(Self {}, [&[2, 3], &[3]]).operands);
         vec![s]
-    }
-}
-
-/// `TensorProto.DataType` of the ONNX specification.
-const fn onnx_number(d: DType) -> i64 {
-    match d {
-        DType::F32 => 1,
-        DType::I64 => 7,
-        DType::Bool => 9,
-        DType::F64 => 11,
     }
 }
 
@@ -197,7 +187,7 @@ impl OpDef for Cast {
         if self.to.is_float() && from.is_float() { Grad::one(v.grad(0).cast(from)) } else { Grad::Zero }
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Cast").int("to", onnx_number(self.to)).done()
+        s.node("Cast").int("to", self.to.onnx().into()).done()
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Cast", 7), ("", "CastLike", 15)]
@@ -212,13 +202,13 @@ impl OpDef for Cast {
             return s.apply(Self { to: s.x(1)?.dtype() }, &[x]);
         }
         let Some(to) = s.maybe_int("to")? else { return s.refuse("the attribute `to` is missing") };
-        match DType::ALL.into_iter().find(|&d| onnx_number(d) == to) {
+        match i32::try_from(to).ok().and_then(DType::from_onnx) {
             Some(to) => s.apply(Self { to }, &[x]),
-            None => s.refuse(format!("casts to {:?} are supported, not to element type {to} of ONNX", DType::ALL)),
+            None => s.refuse(format!("casts to {} are supported, not to element type {to} of ONNX", DType::names())),
         }
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)

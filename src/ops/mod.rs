@@ -79,11 +79,17 @@ pub struct Traits {
     /// Whether a result that is known before the run may be stored although it is larger than its operands: computing
     /// it in every run costs more than reading it.
     pub store_grown: bool,
+    /// Whether elements are moved and not computed with: `eval` is then given every element type as it is; the values
+    /// of other ops are asked for in f32, f64, i64 and bool only.
+    pub moves: bool,
 }
 
 impl Traits {
-    /// Data movement and integer arithmetic.
-    pub const EXACT: Self = Self { commutative: false, exactness: Exactness::Exact, pure: true, store_grown: false };
+    /// Data movement.
+    pub const MOVES: Self = Self { moves: true, ..Self::EXACT };
+    /// Comparisons, signs and integer arithmetic.
+    pub const EXACT: Self =
+        Self { commutative: false, exactness: Exactness::Exact, pure: true, store_grown: false, moves: false };
     /// Floating-point arithmetic.
     pub const ROUNDING: Self = Self { exactness: Exactness::Rounding, ..Self::EXACT };
 }
@@ -187,7 +193,8 @@ pub trait Mnemonic: Sized {
 pub trait OpDef: Debug {
     /// Result types from operand types.
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError>;
-    /// The reference meaning. Operands have the types that `infer` accepted.
+    /// The reference meaning. Operands have the types that `infer` accepted, or those it [computes in](ir::DType::computes_in);
+    /// see [`Traits::moves`].
     fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError>;
     /// The vector-Jacobian product, emitted as ops.
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g>;

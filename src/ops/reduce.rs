@@ -1,6 +1,6 @@
 //! Sums, means and maxima over axes.
 
-use super::check::{axis, fail, float, operands};
+use super::check::{axis, fail, number, operands};
 use super::{
     AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
     Vjp, kinds,
@@ -47,19 +47,25 @@ impl Mnemonic for Reduce {
     }
 }
 
-trait Real: Element + num_traits::Float {}
-impl Real for f32 {}
-impl Real for f64 {}
+/// What a reduction does with elements of one type; integers wrap around and their means are truncated.
+struct Arithmetic<A> {
+    zero: A,
+    lowest: A,
+    add: fn(A, A) -> A,
+    /// Divides by a count.
+    over: fn(A, usize) -> A,
+}
 
-fn reduce<A: Real>(a: &Array<A>, op: &Reduce) -> Tensor {
+fn reduce<A: Element>(a: &Array<A>, op: &Reduce, by: Arithmetic<A>) -> Tensor {
     let mut out = a.to_owned();
     for &axis in op.axes.iter().rev() {
-        let n = A::from(out.len_of(Axis(axis))).unwrap_or_else(A::one);
+        let n = out.len_of(Axis(axis));
         out = match op.kind {
-            ReduceKind::Sum => out.fold_axis(Axis(axis), A::zero(), |&x, &y| x + y),
-            ReduceKind::Mean => out.fold_axis(Axis(axis), A::zero(), |&x, &y| x + y).mapv(|x| x / n),
+            ReduceKind::Sum => out.fold_axis(Axis(axis), by.zero, |&x, &y| (by.add)(x, y)),
+            ReduceKind::Mean => out.fold_axis(Axis(axis), by.zero, |&x, &y| (by.add)(x, y)).mapv(|x| (by.over)(x, n)),
             ReduceKind::Max => {
-                out.fold_axis(Axis(axis), A::neg_infinity(), |&x, &y| if y > x || y.is_nan() { y } else { x })
+                let nan = |y: &A| y.partial_cmp(y).is_none();
+                out.fold_axis(Axis(axis), by.lowest, |&x, &y| if y > x || nan(&y) { y } else { x })
             }
         };
         if op.keepdims {
@@ -77,7 +83,7 @@ fn over(x: T<'_>, kind: ReduceKind, axes: Vec<usize>, keepdims: bool) -> T<'_> {
 impl OpDef for Reduce {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
-        float(x)?;
+        number(x)?;
         if self.axes.is_empty() || !self.axes.is_sorted_by(|a, b| a < b) {
             return fail(format!("axes must be ascending and not empty, found {:?}", self.axes));
         }
@@ -96,8 +102,21 @@ impl OpDef for Reduce {
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         Ok(vec![match &x[0] {
-            Tensor::F32(a) => reduce(a, self),
-            Tensor::F64(a) => reduce(a, self),
+            Tensor::F32(a) => {
+                let by =
+                    Arithmetic { zero: 0.0, lowest: f32::NEG_INFINITY, add: |x, y| x + y, over: |x, n| x / n as f32 };
+                reduce(a, self, by)
+            }
+            Tensor::F64(a) => {
+                let by =
+                    Arithmetic { zero: 0.0, lowest: f64::NEG_INFINITY, add: |x, y| x + y, over: |x, n| x / n as f64 };
+                reduce(a, self, by)
+            }
+            Tensor::I64(a) => {
+                let by =
+                    Arithmetic { zero: 0, lowest: i64::MIN, add: i64::wrapping_add, over: |x, n| x / n.max(1) as i64 };
+                reduce(a, self, by)
+            }
             t => return Err(EvalError(format!("reduction of a {} tensor", t.dtype()))),
         }])
     }
@@ -126,6 +145,9 @@ impl OpDef for Reduce {
     }
     /// Axes are an attribute up to opset 17 (`ReduceSum`: 12) and an input after.
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        if s.x[0].dtype.size() == 1 && self.kind != ReduceKind::Max {
+            return Err(Unspellable(format!("ONNX has no sum or mean of {}; cast to i32 first", s.x[0].dtype)));
+        }
         let axes: Vec<i64> = self.axes.iter().map(|&a| a as i64).collect();
         let keep = i64::from(self.keepdims);
         let (name, input_since) = match self.kind {

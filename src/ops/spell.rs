@@ -1,7 +1,7 @@
 //! How an op says itself in ONNX, without knowing files or protobuf: a list of calls that the
 //! emitter turns into nodes.
 
-use crate::ir::{Dim, Tensor, TensorType};
+use crate::ir::{DType, Dim, Tensor, TensorType};
 
 /// Why an op cannot be said under the given opset and domains.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +99,12 @@ impl<'a> Spell<'a> {
             "{op_type} exists since opset {since}; opset {} was asked for (--opset {since} would do)",
             self.opset
         )))
+    }
+
+    /// Refuses bf16 operands unless the opset is at least `since`.
+    pub fn bf16_since(&self, op_type: &str, since: i64) -> Result<(), Unspellable> {
+        let narrow = self.x.iter().any(|t| t.dtype == DType::BF16);
+        if narrow { self.since(&format!("{op_type} of bf16"), since) } else { Ok(()) }
     }
 
     /// Refuses unless `com.microsoft` may be used.

@@ -72,6 +72,7 @@ impl OpDef for TopK {
         Grad::one(v.x[0].zeros_like().scatter_add(self.axis as i64, v.y[1], v.grad(0)))
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.bf16_since("TopK", 24)?;
         let call = s.node("TopK").x(0).ints_arg(&[self.k as i64]).int("axis", self.axis as i64);
         call.int("largest", 1).int("sorted", 1).done()
     }
@@ -94,7 +95,7 @@ impl OpDef for TopK {
         Ok(y.into_iter().enumerate().map(|(i, t)| if largest || i == 1 { t } else { -t }).collect())
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     /// A comparison for each element, and those of a heap of `k`.
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
@@ -163,7 +164,7 @@ impl OpDef for ArgMax {
         Ok(vec![y.reshape(to)])
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::new(x[0].shape.elements(), x, y)

@@ -47,7 +47,7 @@ impl OpDef for Dropout {
         Ok(vec![s.x(0)?])
     }
     fn traits(&self) -> Traits {
-        Traits { pure: false, ..Traits::EXACT }
+        Traits { pure: false, ..Traits::MOVES }
     }
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
         Cost::FREE
@@ -87,7 +87,7 @@ impl OpDef for StopGradient {
         Ok(vec![s.x(0)?])
     }
     fn traits(&self) -> Traits {
-        Traits::EXACT
+        Traits::MOVES
     }
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
         Cost::FREE

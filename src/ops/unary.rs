@@ -146,6 +146,9 @@ impl OpDef for Unary {
         Grad::one(self.kind.gradient(v.grad(0), v.x[0], v.y[0]))
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        if matches!(self.kind, UnaryKind::Sin | UnaryKind::Cos) {
+            s.bf16_since(self.kind.onnx(), 22)?;
+        }
         s.node(self.kind.onnx()).done()
     }
     fn onnx_ops() -> Vec<OnnxOp> {

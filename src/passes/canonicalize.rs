@@ -9,7 +9,7 @@
 
 use super::{Ctx, Pass, PassError, SWEEPS, rows};
 use crate::build::{Builder, T};
-use crate::ir::{DType, Dim, Tensor};
+use crate::ir::{Dim, Tensor};
 use crate::ops::{Binary, BinaryKind, Op, Program};
 use crate::rewrite::{finish, replay};
 
@@ -89,11 +89,6 @@ fn number<'g>(t: T<'g>, beside: T<'g>) -> Option<f64> {
     (broadcast.as_ref() == Some(&beside.ty().shape)).then(|| c.uniform()).flatten()
 }
 
-/// Whether a factor is neither lost nor blown up when rounded to this type: a runtime may flush subnormals to zero.
-fn is_normal(x: f64, dtype: DType) -> bool {
-    if dtype == DType::F32 { (x as f32).is_normal() } else { x.is_normal() }
-}
-
 fn emit<'g>(op: &Op, x: &[T<'g>], ctx: &mut Ctx) -> Option<Vec<T<'g>>> {
     let one = |t: T<'g>| Some(vec![t]);
     match op {
@@ -137,12 +132,12 @@ fn binary<'g>(kind: BinaryKind, a: T<'g>, b: T<'g>, ctx: &mut Ctx) -> Option<T<'
         BinaryKind::Mul if c == 1.0 => ctx.spend(&MULTIPLY_BY_ONE).then_some(a),
         BinaryKind::Sub => ctx.spend(&SUBTRACT_CONSTANT).then(|| a + -c),
         // Exact when the reciprocal is; otherwise within one rounding, as every compiler's fast path.
-        BinaryKind::Div => (is_normal(1.0 / c, a.dtype()) && ctx.spend(&DIVIDE_BY_CONSTANT)).then(|| a * (1.0 / c)),
+        BinaryKind::Div => (a.dtype().is_normal(1.0 / c) && ctx.spend(&DIVIDE_BY_CONSTANT)).then(|| a * (1.0 / c)),
         BinaryKind::Mul | BinaryKind::Add => {
             let (Op::Binary(inner), y) = definition(a)? else { return None };
             let d = number(y[1], y[0])?;
             let merged = if kind == BinaryKind::Mul { c * d } else { c + d };
-            let fits = is_normal(merged, a.dtype()) || kind == BinaryKind::Add && merged == 0.0;
+            let fits = a.dtype().is_normal(merged) || kind == BinaryKind::Add && merged == 0.0;
             (inner.kind == kind && fits && ctx.spend(&MERGE_CONSTANTS)).then(|| apply(kind, y[0], y[0].scalar(merged)))
         }
         _ => None,
@@ -163,7 +158,7 @@ mod tests {
     use super::super::testing::{Done, batched, check, filled, graph, input, param};
     use super::*;
     use crate::build::Builder;
-    use crate::ir::{Stage, TensorType};
+    use crate::ir::{DType, Stage, TensorType};
     use crate::ops::{Cast, Concat, Expand, Reshape};
 
     fn on(formula: impl for<'g> FnOnce(&'g Builder) -> T<'g>) -> Done {

@@ -25,6 +25,7 @@ use crate::ir::Bindings;
 use crate::ops::Program;
 use crate::rewrite::{Facts, Row};
 use crate::target::Target;
+use crate::text;
 use std::fmt;
 
 /// Why a program could not be compiled.
@@ -264,7 +265,7 @@ pub fn drive(
         ctx.rows = None;
         let old = std::mem::replace(&mut out, new);
         if cfg!(debug_assertions) || i + 1 == passes.len() {
-            out.verify().map_err(|reason| PassError::Invalid { pass: pass.name, reason })?;
+            out.verify().map_err(|e| PassError::Invalid { pass: pass.name, reason: text::explain(&out, e) })?;
         }
         if let Some((before, after)) = before.zip(total(&out, &ctx)) {
             ctx.passes.push(PassCost { pass: pass.name, rewrites: ctx.rewrites() - done, before, after });
@@ -285,13 +286,13 @@ mod tests {
     use crate::ir::{Dim, Stage};
     use crate::ops::{Conv, composite};
     use crate::template::{Model, Source, presets};
-    use crate::variants::{self, Declare, VARIANTS};
+    use crate::variants::{Declare, VARIANTS};
 
     /// A variant's tiny preset as declared.
     fn tiny(variant: &str, sets: &[(&str, i64)]) -> Program {
         let sets: Vec<_> = sets.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
         let m = Model::resolve(&Source::Preset(variant, "tiny"), &sets).unwrap_or_else(|e| panic!("{e}"));
-        Program::new(variants::declare(variant, &*m.variant, m.release, &Declare::default()).expect("well typed"))
+        Program::new(m.declaration.declare(&Declare::default()).expect("well typed"))
     }
 
     fn inference(p: &Program, fuel: Option<u64>) -> (Program, Ctx) {

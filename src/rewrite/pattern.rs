@@ -217,6 +217,11 @@ impl Match<'_> {
     }
 }
 
+/// Whether both are one number of a float type.
+fn rounds_to(dtype: DType, y: f64, x: f64) -> bool {
+    dtype.is_float() && dtype.round(y) == dtype.round(x)
+}
+
 /// The number of a uniform constant.
 fn number(g: &Graph, v: ValueId) -> Option<f64> {
     if let Op::Const(c) = &g.node(g.producer(v)?).op { c.number() } else { None }
@@ -298,9 +303,9 @@ impl<'f, 'a> Matcher<'f, 'a> {
                 },
                 None => self.miss(v, || format!("`{name}` is not a constant number")),
             },
-            // The number may have been rounded to f32; nothing else counts as equal.
+            // The number may have been rounded to a float type; nothing else counts as equal.
             Pat::Number(x) => match number(g, v) {
-                Some(y) if y == *x || (g.ty(v).dtype == DType::F32 && y as f32 == *x as f32) => rest(self),
+                Some(y) if y == *x || rounds_to(g.ty(v).dtype, y, *x) => rest(self),
                 Some(y) => self.miss(v, || format!("wanted the constant {x}, found {y}")),
                 None => self.miss(v, || format!("wanted the constant {x}")),
             },

@@ -1,8 +1,7 @@
-//! Model files: TOML to a declaration, with presets and `--set` overrides.
+//! Model files: from TOML to a declaration, with presets and `--set` overrides.
 //!
-//! A model file says which variant, which release and the original constructor's arguments. What
-//! cannot be is refused here, all of it at once, naming file, key, value and what would be valid, so
-//! variants never see a zero, an absurd size or a wrong type. The format is described in
+//! A model file says which variant, which release and the original constructor's arguments. Everything wrong with it
+//! is reported at once, with the file, the key, the value and what would be valid. The format is described in
 //! `templates/README.md`.
 
 mod overrides;
@@ -11,36 +10,23 @@ mod problem;
 pub use overrides::parse_set;
 pub use problem::Problems;
 
-use crate::nn::Release;
-use crate::variants::{self, Entry, Variant};
+use crate::variants::argument::{Argument, Reading, nearest};
+use crate::variants::{self, Declaration, Entry, Era, Size2};
 use std::fmt;
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Sizes above this are mistakes: no transformer is a million wide.
-const LARGEST: i64 = 1 << 20;
-/// Counts of what is repeated, such as layers, above this are mistakes.
-const DEEPEST: i64 = 10_000;
-/// Keys that hold one of these count what is repeated.
-const REPEATED: &[&str] = &["depth", "stages", "iterations", "n_top_buckets"];
-/// Keys for which zero means "none".
-const MAY_BE_ZERO: &[&str] = &["num_classes"];
-/// Keys of every model file, besides the variant's arguments.
-const COMMON: &[&str] = &["variant", "release", "input_size"];
-
-/// A model declaration with everything decided.
+/// A model file with everything decided.
 #[derive(Debug)]
 pub struct Model {
     /// The registry's line.
     pub entry: &'static Entry,
     /// The architecture's release.
-    pub release: Release,
+    pub era: &'static Era,
     /// Whether the user chose the release; if not, a checkpoint may.
     pub release_given: bool,
-    /// The declaration.
-    pub variant: Box<dyn Variant>,
-    /// Height and width of the images fed, where they differ from `image_size`.
-    pub input_size: Option<[usize; 2]>,
+    /// The model.
+    pub declaration: Declaration,
 }
 
 /// Where a model file comes from.
@@ -85,62 +71,42 @@ impl Model {
             None => return Err(Problems::one(origin, format!("variant is missing; one of {}", names()))),
         };
         let entry = find(&name, origin)?;
-        let mut problems = Problems::new(origin);
         let given = table.remove("release");
-        let release = match given.as_ref().map(release) {
-            None => *entry.releases.first().expect("every variant has a release"),
-            Some(Some(r)) if entry.releases.contains(&r) => r,
-            Some(Some(r)) => {
-                problems.add(format!("release: {} does not exist in release {r}", entry.name));
-                r
-            }
-            Some(None) => {
-                let given = given.as_ref().map_or(String::new(), ToString::to_string);
-                problems.add(format!("release: expected \"0.16\" or \"1\", found {given}"));
-                Release::V0_16
-            }
-        };
-        let input_size = match table.remove("input_size").map(size2) {
-            None => None,
-            Some(Some(hw)) => Some(hw),
-            Some(None) => {
-                problems.add("input_size: expected an integer or [height, width]".into());
-                None
-            }
-        };
-        let keys = (entry.keys)();
-        for key in table.keys() {
-            if !keys.contains(&key.as_str()) {
-                let all: Vec<&str> = keys.iter().chain(COMMON).copied().collect();
-                problems.add(format!("{}: {} has no such key; {}", key, entry.name, nearest(key, &all)));
-            }
+        let (oldest, newest) = (entry.eras.first(), entry.eras.last());
+        let (oldest, newest) = oldest.zip(newest).expect("every variant has an era");
+        let found = given.as_ref().map_or(Some(oldest), |v| entry.eras.iter().find(|e| e.name == release(v)));
+        // With a wrong release, the arguments are read as the newest's, which takes most.
+        let era = found.unwrap_or(newest);
+        let mut reading = Reading { release: era.name, wrong: Vec::new() };
+        if let Some(given) = given.as_ref().filter(|_| found.is_none()) {
+            let all: Vec<String> = entry.eras.iter().map(|e| format!("\"{e}\"")).collect();
+            reading.wrong.push(format!(
+                "release: {} has no release {given}; {} is valid",
+                entry.name,
+                all.join(" or ")
+            ));
         }
-        check_numbers("", &table, &mut problems);
-        problems.or_continue()?;
-        let variant = (entry.parse)(table).map_err(|e| Problems::one(origin, problem::tidy(&e)))?;
-        for wrong in variant.check(release) {
-            problems.add(wrong);
+        let input_size = table.remove("input_size").map(|v| Size2::read("input_size", &v, &mut reading));
+        let declaration = entry.read(&table, era, &mut reading);
+        match declaration.filter(|_| reading.wrong.is_empty()) {
+            Some(declaration) => {
+                let input_size = input_size.flatten().map(Size2::hw);
+                let declaration = Declaration { input_size, ..declaration };
+                Ok(Self { entry, era, release_given: given.is_some(), declaration })
+            }
+            None => Err(Problems::new(origin, reading.wrong)),
         }
-        problems.or_continue()?;
-        Ok(Self { entry, release, release_given: given.is_some(), variant, input_size })
     }
 
-    /// The resolved model file: what to write again to get the same model.
+    /// The resolved model file: reading it gives the same model.
     pub fn to_table(&self) -> Table {
-        let mut t = Table::new();
-        t.insert("variant".into(), self.entry.name.into());
-        t.insert("release".into(), self.release.name().into());
-        if let Some([h, w]) = self.input_size {
-            t.insert("input_size".into(), Value::Array(vec![(h as i64).into(), (w as i64).into()]));
-        }
-        t.extend(self.variant.arguments());
-        t
+        self.declaration.model_file().expect("the variant is registered")
     }
 }
 
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (release {})", self.entry.name, self.release)
+        write!(f, "{} (release {})", self.entry.name, self.era)
     }
 }
 
@@ -185,64 +151,9 @@ fn names() -> String {
     variants::VARIANTS.iter().map(|e| e.name).collect::<Vec<_>>().join(", ")
 }
 
-/// "did you mean …" when something is close, and in any case what there is.
-fn nearest(word: &str, all: &[&str]) -> String {
-    let best = all.iter().map(|a| (strsim::jaro_winkler(word, a), a)).max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = match best {
-        Some((score, a)) if score > 0.8 => format!("did you mean `{a}`? "),
-        _ => String::new(),
-    };
-    format!("{hint}there are {}", all.join(", "))
-}
-
-fn release(v: &Value) -> Option<Release> {
-    let text = match v {
-        Value::String(s) => s.clone(),
-        Value::Integer(i) => i.to_string(),
-        Value::Float(f) => f.to_string(),
-        _ => return None,
-    };
-    Release::ALL.into_iter().find(|r| r.name() == text)
-}
-
-fn size2(v: Value) -> Option<[usize; 2]> {
-    let size =
-        |v: &Value| v.as_integer().and_then(|i| usize::try_from(i).ok()).filter(|&n| n > 0 && n <= LARGEST as usize);
-    match &v {
-        Value::Integer(_) => size(&v).map(|n| [n, n]),
-        Value::Array(a) if a.len() == 2 => Some([size(&a[0])?, size(&a[1])?]),
-        _ => None,
-    }
-}
-
-/// Every integer is a size or a count: positive and not absurd.
-fn check_numbers(path: &str, table: &Table, problems: &mut Problems) {
-    for (key, v) in table {
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        check_value(&path, key, v, problems);
-    }
-}
-
-fn check_value(path: &str, key: &str, v: &Value, problems: &mut Problems) {
-    match v {
-        Value::Integer(n) => {
-            let least = i64::from(!MAY_BE_ZERO.contains(&key));
-            let repeated = REPEATED.iter().any(|r| key.contains(r));
-            let most = if repeated { DEEPEST } else { LARGEST };
-            if !(least..=most).contains(n) {
-                problems.add(format!("{path}: {n} is out of range; {least} to {most} is valid"));
-            }
-        }
-        Value::Float(x) if key.contains("dropout") && !(0.0..1.0).contains(x) => {
-            problems.add(format!("{path}: {x} is out of range; a probability at least 0 and below 1 is valid"));
-        }
-        Value::Float(x) if !x.is_finite() => problems.add(format!("{path}: {x} is not a number")),
-        Value::Array(a) => {
-            a.iter().enumerate().for_each(|(i, v)| check_value(&format!("{path}[{i}]"), key, v, problems));
-        }
-        Value::Table(t) => check_numbers(path, t, problems),
-        _ => {}
-    }
+/// A release as written: text, or a number.
+fn release(v: &Value) -> String {
+    v.as_str().map_or_else(|| v.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -272,9 +183,9 @@ mod tests {
             for p in presets {
                 // A preset that says its release is for no other.
                 let own = preset_table(e, &p).expect("it is listed").remove("release");
-                let own = own.map(|v| super::release(&v).expect("a release"));
-                for r in e.releases.iter().filter(|&&r| own.is_none_or(|own| own == r)) {
-                    let set = [("release".to_owned(), Value::from(r.name()))];
+                let own = own.map(|v| super::release(&v));
+                for era in e.eras.iter().filter(|era| own.as_ref().is_none_or(|own| own == era.name)) {
+                    let set = [("release".to_owned(), Value::from(era.name))];
                     Model::resolve(&Source::Preset(e.name, &p), &set).unwrap_or_else(|e| panic!("{e}"));
                 }
             }
@@ -301,7 +212,7 @@ mod tests {
         let sets: Vec<_> =
             ["pool=mean", "release=1", "image_size=[32, 64]"].map(|s| parse_set(s).expect("a set")).into();
         let m = Model::resolve(&Source::Text("m.toml", VIT), &sets).expect("a model");
-        assert_eq!((m.release, m.release_given), (Release::V1, true));
+        assert_eq!((m.era.name, m.release_given), ("1", true));
         assert_eq!(m.to_table()["pool"].as_str(), Some("mean"));
     }
 }

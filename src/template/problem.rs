@@ -1,4 +1,4 @@
-//! What is wrong with a model file: everything, at once.
+//! Everything that is wrong with a model file.
 
 use std::fmt;
 
@@ -10,20 +10,12 @@ pub struct Problems {
 }
 
 impl Problems {
-    pub(super) fn new(origin: &str) -> Self {
-        Self { origin: origin.to_owned(), list: Vec::new() }
+    pub(super) fn new(origin: &str, list: Vec<String>) -> Self {
+        Self { origin: origin.to_owned(), list }
     }
 
     pub(super) fn one(origin: &str, problem: impl Into<String>) -> Self {
         Self { origin: origin.to_owned(), list: vec![problem.into()] }
-    }
-
-    pub(super) fn add(&mut self, problem: String) {
-        self.list.push(problem);
-    }
-
-    pub(super) fn or_continue(&self) -> Result<(), Self> {
-        if self.list.is_empty() { Ok(()) } else { Err(self.clone()) }
     }
 }
 
@@ -39,15 +31,3 @@ impl fmt::Display for Problems {
     }
 }
 impl std::error::Error for Problems {}
-
-/// A deserialization error on one line, with the key it is about in front.
-pub(super) fn tidy(e: &toml::de::Error) -> String {
-    let text = e.to_string();
-    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-    let key = lines.iter().position(|l| l.starts_with("in `")).map(|i| lines.remove(i));
-    let key = key.and_then(|l| l.strip_prefix("in `")).and_then(|l| l.strip_suffix('`'));
-    match key {
-        Some(k) => format!("{k}: {}", lines.join("; ")),
-        None => lines.join("; "),
-    }
-}

@@ -1,19 +1,19 @@
-//! A position in a text, and the smallest things that can be read from one.
+//! A position in a text, and reading of the smallest parts: words, numbers, names.
 //!
-//! The language is read by looking at the next character or word. Nothing in it nests, so the stack
-//! stays flat whatever the text holds. What the words mean is not known here.
+//! The next character or word decides how to read on. Nothing in the language nests, so the stack
+//! stays flat whatever the text holds. This file does not know the meaning of words.
 
 use super::names::is_name_char;
 
-/// Why a text is not a graph, and where.
+/// An error for a text that is not a graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct ParseError {
-    /// Line, from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// Character within the line, from 1.
+    /// The character within the line, counted from 1.
     pub column: usize,
-    /// What was expected and what was found.
+    /// The mistake: expected and found.
     pub message: String,
 }
 
@@ -21,9 +21,9 @@ pub struct ParseError {
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'t> {
     text: &'t str,
-    /// Where the next character is read, in bytes.
+    /// The offset of the next character, in bytes.
     at: usize,
-    /// How many brackets are open: within them a line may end anywhere.
+    /// The number of open brackets, within which a line may end anywhere.
     depth: usize,
 }
 
@@ -32,7 +32,7 @@ impl<'t> Cursor<'t> {
         Self { text, at: 0, depth: 0 }
     }
 
-    /// Bytes read.
+    /// Returns the number of bytes read.
     pub(super) const fn offset(&self) -> usize {
         self.at
     }
@@ -41,7 +41,7 @@ impl<'t> Cursor<'t> {
         &self.text[self.at..]
     }
 
-    /// An error at a byte offset.
+    /// Creates an error at a byte offset.
     pub(super) fn error_at(&self, offset: usize, message: impl Into<String>) -> ParseError {
         let before = &self.text[..offset];
         let line = before.bytes().filter(|&b| b == b'\n').count() + 1;
@@ -49,7 +49,7 @@ impl<'t> Cursor<'t> {
         ParseError { line, column, message: message.into() }
     }
 
-    /// An error that says what should stand here.
+    /// Returns an error that names the expected text.
     pub(super) fn expected<X>(&self, what: &str) -> Result<X, ParseError> {
         let found = match self.rest().chars().next() {
             None => "the end of the text".to_owned(),
@@ -74,19 +74,19 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// Skips to the next statement; false at the end of the text.
+    /// Skips to the next statement. Returns false at the end of the text.
     pub(super) fn statement(&mut self) -> bool {
         self.depth = 0;
         self.skip(true);
         !self.rest().is_empty()
     }
 
-    /// Whether this word is next; spaces are not skipped.
+    /// Returns true if this word is next. Spaces are not skipped.
     pub(super) fn at_word(&self, word: &str) -> bool {
         self.rest().strip_prefix(word).is_some_and(|rest| !rest.starts_with(is_name_char))
     }
 
-    /// The end of a statement.
+    /// Reads the end of a statement.
     pub(super) fn end_of_line(&mut self) -> Result<(), ParseError> {
         self.skip(false);
         if self.rest().is_empty() || self.rest().starts_with('\n') {
@@ -96,18 +96,18 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// The next character after spaces.
+    /// Returns the next character after spaces.
     pub(super) fn peek(&mut self) -> Option<char> {
         self.skip(false);
         self.rest().chars().next()
     }
 
-    /// The next character, spaces not skipped.
+    /// Returns the next character. Spaces are not skipped.
     pub(super) fn peek_here(&self) -> Option<char> {
         self.rest().chars().next()
     }
 
-    /// Takes `c` if it is next after spaces.
+    /// Reads `c` if it is next after spaces.
     pub(super) fn eat(&mut self, c: char) -> bool {
         let found = self.peek() == Some(c);
         if found {
@@ -121,12 +121,12 @@ impl<'t> Cursor<'t> {
         found
     }
 
-    /// Takes `c` or fails.
+    /// Reads `c` or fails.
     pub(super) fn expect(&mut self, c: char) -> Result<(), ParseError> {
         if self.eat(c) { Ok(()) } else { self.expected(&format!("`{c}`")) }
     }
 
-    /// Takes the longest run of characters that `f` accepts, spaces before it skipped. May be empty.
+    /// Skips spaces and reads the longest run of characters that `f` accepts, which may be empty.
     pub(super) fn run(&mut self, f: impl Fn(char) -> bool) -> &'t str {
         self.skip(false);
         let rest = self.rest();
@@ -135,13 +135,13 @@ impl<'t> Cursor<'t> {
         &rest[..end]
     }
 
-    /// A word of letters, digits and `_`.
+    /// Reads a word of letters, digits and `_`.
     pub(super) fn word(&mut self, what: &str) -> Result<&'t str, ParseError> {
         let word = self.run(|c| c.is_ascii_alphanumeric() || c == '_');
         if word.is_empty() { self.expected(what) } else { Ok(word) }
     }
 
-    /// A number with its sign, fraction and exponent, or a word that stands for one. May be empty.
+    /// Reads a number with its sign, fraction and exponent, or a word in its place, which may be empty.
     pub(super) fn number(&mut self) -> &'t str {
         self.skip(false);
         let rest = self.rest();
@@ -157,7 +157,7 @@ impl<'t> Cursor<'t> {
         &rest[..end]
     }
 
-    /// A name, quoted or not.
+    /// Reads a name, quoted or not.
     pub(super) fn name(&mut self, what: &str) -> Result<String, ParseError> {
         if self.peek() == Some('"') {
             return self.quoted();
@@ -186,7 +186,7 @@ impl<'t> Cursor<'t> {
         Err(self.error_at(start, "the quoted name that begins here does not end in its line"))
     }
 
-    /// What follows a backslash.
+    /// Reads the rest of an escape after its backslash.
     fn escape(&mut self) -> Option<char> {
         let c = self.rest().chars().next()?;
         self.at += c.len_utf8();
@@ -204,7 +204,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// Comma-separated items up to a closing bracket; the opening one has been taken.
+    /// Reads comma-separated items up to a closing bracket, after the opening one.
     pub(super) fn items<X>(
         &mut self,
         close: char,

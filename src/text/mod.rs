@@ -1,4 +1,4 @@
-//! The text form of a graph: what snapshots, pass tests and `.vir` files are written in.
+//! The text form of a graph, which snapshots, pass tests and `.vir` files use.
 //!
 //! ```text
 //! graph vit.tiny  stage built
@@ -16,19 +16,19 @@
 //!
 //! - `[path]` opens a scope; `[]` is the root. A scope may be opened more than once.
 //! - Values are numbered within their scope, so that a new node changes one block of a diff:
-//!   `%1` is of the current scope, `%head/1` of another, `%/1` of the root. Inputs go by their name.
+//!   `%1` is in the current scope, `%head/1` in another, `%/1` in the root. Inputs have names.
 //! - Parameters are declared in the order of the graph, at the head of a block of their scope when that
 //!   order allows it, and before they are first read. `@weight` is relative to the current scope,
-//!   `@/head.weight` is a full path; declarations name them alike.
-//!   `param` is trained, `buffer` is not; what follows the type is how it starts.
+//!   `@/head.weight` is a full path; declarations use the same forms.
+//!   `param` is trained, `buffer` is not; the initial values follow the type.
 //! - Types and attributes are always written, defaults included: a snapshot is a contract.
 //! - A name other than letters, digits, `_`, `.` and `-` is quoted: `"odd name"`.
 //! - `//` begins a comment that ends with the line. A file may hold several graphs.
 //!
-//! Reading a graph back gives the same graph up to the numbers of ids; what has been read is valid
-//! in the sense of [`crate::ir::verify`]. Where a node came from is not part of the text: source lines
-//! and rules are printed as comments on demand. A text printed with digests for large constants is
-//! for eyes only, and reading one is an error.
+//! Reading a graph back gives the same graph up to the numbers of ids; a graph that was read is valid
+//! in the sense of [`crate::ir::verify`]. The origin of a node is not part of the text: source lines
+//! and rules are printed as comments on demand. A text with digests in place of large constants
+//! cannot be read back.
 
 mod annotate;
 mod cursor;
@@ -37,18 +37,13 @@ mod parse;
 mod print;
 mod values;
 
-pub use annotate::annotate;
+pub use annotate::{annotate, explain};
 pub use cursor::ParseError;
 pub use parse::{parse, parse_all};
 pub use print::{Style, print};
 
 use crate::ops::Graph;
 use std::fmt;
-
-/// Whether two graphs are equal up to the numbers of their ids and the origins of their nodes.
-pub fn same(a: &Graph, b: &Graph) -> bool {
-    print(a, &Style::COMPLETE) == print(b, &Style::COMPLETE)
-}
 
 /// The complete text form.
 impl fmt::Display for Graph {

@@ -1,22 +1,22 @@
-//! How values, parameters and scopes are called in the text form.
+//! The names of values, parameters and scopes in the text form.
 //!
-//! Total on broken graphs: an id that is out of range gets a name that says so and never parses.
+//! Broken graphs have names too: an id that is out of range gets a name that cannot be read back.
 
 use crate::ir::{Def, Entity, ScopeId, ValueId};
 use crate::ops::{Graph, Node};
 use std::collections::HashMap;
 
-/// Whether a name is written without quotes.
+/// Returns true if a name is written without quotes.
 pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(is_name_char)
 }
 
-/// Whether a character may stand in a name without quotes.
+/// Returns true if a character may occur in a name without quotes.
 pub(super) const fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
 }
 
-/// The name, quoted when it has to be.
+/// Returns the name, in quotes if it needs them.
 pub(super) fn quote(name: &str) -> String {
     if is_plain(name) {
         return name.to_owned();
@@ -34,23 +34,23 @@ pub(super) fn quote(name: &str) -> String {
     out
 }
 
-/// The full path of a parameter that is called `name` relative to `scope`.
+/// Returns the full path of a parameter whose name relative to `scope` is `name`.
 pub(super) fn join(scope: &str, name: &str) -> String {
     if scope.is_empty() { name.to_owned() } else { format!("{scope}.{name}") }
 }
 
-/// The rest of a path that lies below a scope; the inverse of [`join`].
+/// Returns the path relative to a scope that it is below; the inverse of [`join`].
 pub(super) fn below<'p>(scope: &str, path: &'p str) -> Option<&'p str> {
     if scope.is_empty() { Some(path) } else { path.strip_prefix(scope).and_then(|rest| rest.strip_prefix('.')) }
 }
 
-/// A parameter as seen from a scope: relative where its path begins with the scope, else `/` and the path.
+/// Returns the name of a parameter in a scope: relative if its path begins with the scope, else `/` and the path.
 pub(super) fn path_from(scope: Option<&str>, path: &str) -> String {
     let relative = scope.and_then(|scope| below(scope, path));
     relative.map_or_else(|| format!("/{}", quote(path)), quote)
 }
 
-/// Names of everything in one graph.
+/// The names of all values and scopes of a graph.
 #[derive(Debug)]
 pub(super) struct Names<'g> {
     scopes: Vec<&'g str>,
@@ -65,7 +65,7 @@ enum Name<'g> {
         scope: &'g str,
         number: usize,
     },
-    /// Nothing defines it: only in broken graphs.
+    /// Nothing defines the value, which occurs in broken graphs only.
     Nothing,
 }
 
@@ -93,19 +93,19 @@ impl<'g> Names<'g> {
         names
     }
 
-    /// The path of a scope.
+    /// Returns the path of a scope.
     pub(super) fn scope(&self, s: ScopeId) -> &'g str {
         self.scopes.get(s.index()).copied().unwrap_or("?")
     }
 
-    /// The results of a node that exist.
+    /// Returns the results of a node that exist.
     pub(super) fn results(&self, node: &Node) -> impl Iterator<Item = ValueId> + use<> {
         let first = node.first.index();
         let end = first.saturating_add(node.results as usize).min(self.values.len());
         (first..end).map(ValueId::new)
     }
 
-    /// A value as written in a scope, or outside of all with `None`.
+    /// Returns the name of a value in a scope; with `None`, outside all scopes.
     pub(super) fn reference(&self, v: ValueId, from: Option<&str>) -> String {
         match self.values.get(v.index()) {
             Some(Name::Input(name)) => quote(name),

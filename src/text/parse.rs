@@ -1,6 +1,6 @@
-//! Text to graph: the inverse of [`print`](super::print).
+//! Reads a graph from text: the inverse of [`print`](super::print).
 //!
-//! What it accepts is a valid graph: types are inferred and compared with the written ones, names
+//! Only valid graphs are accepted: types are inferred and compared with the written ones, names
 //! are resolved where they are read, and ops are checked against the stage.
 
 use super::cursor::{Cursor, ParseError};
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Result<T> = std::result::Result<T, ParseError>;
 
-/// The one graph in a text.
+/// Reads the only graph in a text.
 pub fn parse(text: &str) -> Result<Graph> {
     let mut graphs = parse_all(text)?.into_iter();
     let end = || Cursor::new(text);
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<Graph> {
     }
 }
 
-/// Every graph in a text, in order.
+/// Reads every graph in a text, in order.
 pub fn parse_all(text: &str) -> Result<Vec<Graph>> {
     let mut c = Cursor::new(text);
     let mut graphs = Vec::new();
@@ -44,16 +44,16 @@ pub fn parse_all(text: &str) -> Result<Vec<Graph>> {
     Ok(graphs)
 }
 
-/// One graph as far as it has been read, and what its names mean.
+/// A graph that is being read, and the values of its names.
 struct Reader {
     g: Graph,
     symbols: Symbols,
     inputs: BTreeMap<String, ValueId>,
     params: BTreeMap<String, ValueId>,
     outputs: BTreeSet<String>,
-    /// The numbered values of each scope.
+    /// The values of each scope by number.
     scopes: BTreeMap<String, BTreeMap<u64, ValueId>>,
-    /// The scope that is open.
+    /// The open scope.
     scope: Option<String>,
 }
 
@@ -125,7 +125,9 @@ impl Reader {
             return Err(c.error_at(start, format!("a symbol begins with a letter, found `{name}`")));
         };
         if is_reserved(name) {
-            return Err(c.error_at(start, format!("`{name}` is a word of the text form: call the symbol otherwise")));
+            return Err(
+                c.error_at(start, format!("`{name}` is a word of the text form: use another name for the symbol"))
+            );
         }
         if !self.symbols.insert(symbol.clone()) {
             return Err(c.error_at(start, format!("symbol `{name}` is declared twice")));
@@ -155,7 +157,7 @@ impl Reader {
         unique(c, start, "parameter", &path, self.params.insert(path.clone(), v).is_none())
     }
 
-    /// The path of a parameter: `/full.path`, or relative to the open scope.
+    /// Reads the path of a parameter: `/full.path`, or relative to the open scope.
     fn path(&self, c: &mut Cursor<'_>) -> Result<String> {
         c.peek();
         let start = c.offset();
@@ -174,7 +176,7 @@ impl Reader {
     fn output(&mut self, c: &mut Cursor<'_>) -> Result<()> {
         let (name, start) = some_name(c, "the name of the output")?;
         c.expect('=')?;
-        // A graph has no open scope at its outputs: a bare number would depend on what came before.
+        // Outputs are outside all scopes: a bare number would depend on the previous lines.
         let scope = self.scope.take();
         let value = self.value(c);
         self.scope = scope;
@@ -217,7 +219,7 @@ impl Reader {
         if !op.allowed(self.g.stage) {
             return Err(c.error_at(at_op, format!("{mnemonic} may not occur at stage {}", self.g.stage)));
         }
-        // Before the node is added: nothing larger than what is written is ever built.
+        // Checked before the node is added, so that no type larger than the written one is built.
         let operands: Vec<&TensorType> = inputs.iter().map(|&v| self.g.ty(v)).collect();
         let inferred = op.infer(&operands).map_err(|e| c.error_at(at_op, format!("{mnemonic}: {e}")))?;
         if inferred != types {
@@ -280,7 +282,7 @@ impl Reader {
     }
 }
 
-/// The number of a value within its scope.
+/// Reads the number of a value within its scope.
 fn number(c: &mut Cursor<'_>) -> Result<u64> {
     c.peek();
     let start = c.offset();
@@ -288,7 +290,7 @@ fn number(c: &mut Cursor<'_>) -> Result<u64> {
     word.parse().map_err(|_| c.error_at(start, format!("expected the number of a value, found `{word}`")))
 }
 
-/// A name that is not empty, and where it begins.
+/// Reads a name that is not empty, and returns where it begins.
 fn some_name(c: &mut Cursor<'_>, what: &str) -> Result<(String, usize)> {
     c.peek();
     let start = c.offset();

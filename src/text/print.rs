@@ -1,28 +1,29 @@
-//! Graph to text. Same graph, same bytes; total on broken graphs, so that they can be looked at.
+//! Prints a graph as text. The same graph gives the same bytes. Broken graphs are printed too.
 
 use super::names::{Names, below, path_from, quote};
 use crate::ir::verify::Place;
-use crate::ir::{Def, Element, Entity, Init, Literal, NodeId, Param, ParamId, Tensor, TensorType};
+use crate::ir::{Array, Def, Element, Entity, Init, Kind, Literal, NodeId, Param, ParamId, TensorType};
 use crate::ops::{AttrValue, Graph, Node};
+use crate::with_array;
 use std::fmt::{Display, Write as _};
 
-/// What to print.
+/// Options of [`print()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// Constants of more elements than this are printed as a digest, and the text cannot be read back.
+    /// Constants of more elements than this are printed as a digest; such a text cannot be read back.
     pub elide_constants_above: Option<usize>,
-    /// Whether nodes carry their source line and rewrite rule, as comments.
+    /// Prints the source line and the rewrite rule of nodes, as comments.
     pub origins: bool,
 }
 
 impl Style {
-    /// Everything that makes the graph: can be read back.
+    /// The complete graph, which can be read back.
     pub const COMPLETE: Self = Self { elide_constants_above: None, origins: false };
-    /// For snapshots: digests for constants of more than 16 elements.
+    /// The form for snapshots, with digests for constants of more than 16 elements.
     pub const SNAPSHOT: Self = Self { elide_constants_above: Some(16), origins: false };
 }
 
-/// The text form of a graph, described in [`crate::text`].
+/// Prints the text form of a graph, described in [`crate::text`].
 pub fn print(g: &Graph, style: &Style) -> String {
     let mut out = String::new();
     for line in lines(g, style) {
@@ -32,14 +33,14 @@ pub fn print(g: &Graph, style: &Style) -> String {
     out
 }
 
-/// One line of text and the part of the graph that it shows.
+/// A line of text and the parts of the graph that it shows.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) places: Vec<Place>,
     pub(super) text: String,
 }
 
-/// The text form, line by line.
+/// Prints the text form, line by line.
 pub(super) fn lines(g: &Graph, style: &Style) -> Vec<Line> {
     let names = Names::of(g);
     let types = g.values().map(|(_, v)| &v.ty).collect();
@@ -60,9 +61,9 @@ struct Printer<'g> {
     names: Names<'g>,
     types: Vec<&'g TensorType>,
     params: Vec<&'g Param>,
-    /// How many parameters have been declared.
+    /// The number of parameters declared so far.
     declared: usize,
-    /// The scope that is open.
+    /// The open scope.
     scope: Option<&'g str>,
     lines: Vec<Line>,
 }
@@ -126,7 +127,7 @@ impl<'g> Printer<'g> {
         self.line(places, text);
     }
 
-    /// How many parameters must have been declared before a node can be read back.
+    /// Returns the number of parameters that must be declared before a node.
     fn needed(&self, node: &Node) -> usize {
         let known = self.types.len();
         let params = node.inputs.iter().filter(|v| v.index() < known).filter_map(|&v| match self.g.value(v).def {
@@ -136,8 +137,8 @@ impl<'g> Printer<'g> {
         params.max().unwrap_or(0).min(self.params.len())
     }
 
-    /// Moves a position past the parameters directly in a scope that come next, so that those of a layer
-    /// stand together at the head of its block.
+    /// Moves a position past the next parameters that are directly in a scope, so that the parameters of a layer
+    /// are together at the head of its block.
     fn with_siblings(&self, needed: usize, scope: &str) -> usize {
         let start = needed.max(self.declared);
         let is_leaf = |p: &&&Param| below(scope, &p.path).is_some_and(|name| !name.contains('.'));
@@ -196,12 +197,11 @@ impl<'g> Printer<'g> {
             let _ = write!(text, "#{:032x}", literal.digest());
             return;
         }
-        match t {
-            Tensor::F32(_) => elements::<f32, _>(text, t, Number),
-            Tensor::F64(_) => elements::<f64, _>(text, t, Number),
-            Tensor::I64(_) => elements::<i64, _>(text, t, |x| x),
-            Tensor::Bool(_) => elements::<bool, _>(text, t, |x| x),
+        fn go<A: Element>(text: &mut String, a: &Array<A>) {
+            let items = a.iter().map(|&x| Number(x));
+            if a.ndim() == 0 { list(text, items) } else { brackets(text, items) }
         }
+        with_array!(t, a => go(text, a));
     }
 
     fn outputs(&mut self) {
@@ -236,29 +236,31 @@ fn call(text: &mut String, name: &str, x: crate::ir::Real) {
     let _ = write!(text, "{name}({})", Number(x.0));
 }
 
-/// Elements of a tensor: alone for rank 0, else in one pair of brackets whatever the rank.
-fn elements<A: Element, D: Display>(text: &mut String, t: &Tensor, show: impl Fn(A) -> D) {
-    let items = t.array::<A>().into_iter().flat_map(|a| a.iter()).map(|&x| show(x));
-    if t.rank() == 0 { list(text, items) } else { brackets(text, items) }
-}
+/// Prints an element: a float as a short decimal that reads back as the same number, and an unusual NaN with its bits.
+struct Number<A>(A);
 
-/// A float as the shortest decimal that reads back as the same number; a NaN that is not the usual one with its bits.
-struct Number<F>(F);
-
-macro_rules! number {
-    ($($t:ty)*) => {$(
-        impl Display for Number<$t> {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                match self.0 {
-                    x if x.to_bits() == <$t>::NAN.to_bits() => f.write_str("nan"),
-                    x if x.is_nan() => write!(f, "nan({:#x})", x.to_bits()),
-                    x => write!(f, "{x:?}"),
-                }
+impl<A: Element> Display for Number<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let x = self.0;
+        let bits = |x: A| {
+            let mut bytes = Vec::new();
+            x.put(&mut bytes);
+            bytes.iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b))
+        };
+        if x.partial_cmp(&x).is_some() {
+            // The decimals of the 16-bit floats are not those of the wider float that they print as.
+            if A::DTYPE.kind() == Kind::Half {
+                write!(f, "{:?}", A::DTYPE.decimal(x.to_f64()))
+            } else {
+                write!(f, "{x:?}")
             }
+        } else if bits(x) == bits(A::from_number(f64::NAN.into())) {
+            f.write_str("nan")
+        } else {
+            write!(f, "nan({:#x})", bits(x))
         }
-    )*};
+    }
 }
-number! { f32 f64 }
 
 fn origin(text: &mut String, node: &Node) {
     let (at, rule) = (node.origin.at, node.origin.rule);

@@ -1,10 +1,15 @@
 //! Round trips, refusals, and the robustness of reading.
 
-use super::{Style, annotate, parse, parse_all, print, same};
+use super::{Style, annotate, explain, parse, parse_all, print};
 use crate::ir::verify::verify;
 use crate::ir::{DType, Dim, Entity, Init, Literal, Operands, Origin, ScopeId, Stage, Tensor, TensorType, ValueId};
-use crate::ops::{Const, Graph, Op, Sample, SampleOperand};
+use crate::ops::{Const, Graph, Op, Program, Sample, SampleOperand};
 use proptest::prelude::*;
+
+/// Returns true if two graphs are equal up to the numbers of their ids and the origins of their nodes.
+fn same(a: &Graph, b: &Graph) -> bool {
+    a.to_string() == b.to_string()
+}
 
 /// Uses every construct of the text form.
 const TEXT: &str = r#"graph vit.tiny  stage built
@@ -168,8 +173,13 @@ fn numbers_are_read_without_loss() {
     }
     for (value, why) in [
         ("f32[1] [1e39]", "`1e39` is too large for f32"),
-        ("i64[1] [9223372036854775808]", "expected an integer of 64 bits"),
-        ("i64[1] [1.5]", "expected an integer of 64 bits"),
+        ("i64[1] [9223372036854775808]", "expected an integer of i64"),
+        ("i64[1] [1.5]", "expected an integer of i64"),
+        ("u8[1] [-1]", "expected an integer of u8, found `-1`"),
+        ("i8[1] [128]", "expected an integer of i8, found `128`"),
+        ("f16[1] [65520]", "`65520` is too large for f16"),
+        ("bf16[1] [nan(0x17fc0)]", "not the bits of a NaN"),
+        ("f16[1] [nan(0x3c00)]", "not the bits of a NaN of f16"),
         ("bool[1] [1]", "expected `true` or `false`"),
         ("f32[1] [nan(0x1)]", "not the bits of a NaN"),
         ("f32[2, 3] [1.0]", "f32[2, 3] has 6 elements, found 1"),
@@ -180,6 +190,29 @@ fn numbers_are_read_without_loss() {
         let message = refusal(&line(&format!("%0 = const {{value = {value}}} : f32[1]")));
         assert!(message.contains(why), "{value}: {message}");
     }
+}
+
+/// Every value of the types of 8 and 16 bits, and the odd ones of the others.
+#[test]
+fn constants_of_every_type_read_back() {
+    for dtype in DType::ALL {
+        let size = dtype.size();
+        let odd =
+            [0, 1, 1 << 63, u64::MAX, 0x7ff << 52, (0x7ff << 52) + 1, 0x7f80_0000_3f80_0001, 0xff80_0001_cdcd_cdcd];
+        let bytes: Vec<u8> = match size {
+            1 | 2 => (0..1u32 << (8 * size)).flat_map(|n| n.to_le_bytes().into_iter().take(size)).collect(),
+            _ => odd.iter().flat_map(|n: &u64| n.to_le_bytes()).collect(),
+        };
+        // Truth values are 0 and 1 in memory.
+        let bytes = if dtype == DType::Bool { vec![0, 1] } else { bytes };
+        let tensor = Tensor::from_le_bytes(dtype, &[bytes.len() / size], &bytes).expect("whole elements");
+        let mut g = Graph::new("g", Stage::Built);
+        let origin = Origin { scope: g.scope(""), at: None, rule: None };
+        g.add_node(Const::new(tensor).into(), Operands::new(), origin).expect("a constant");
+        assert!(same(&g, &graph(&g.to_string())), "{dtype}");
+    }
+    let text = line("%0 = const {value = f16[6] [0.1, -0.0, inf, nan, 65504.0, nan(0x7e01)]} : f16[6]");
+    assert!(graph(&text).to_string().contains("[0.1, -0.0, inf, nan, 65500.0, nan(0x7e01)]"), "{}", graph(&text));
 }
 
 #[test]
@@ -207,7 +240,7 @@ fn refusals_say_where_and_what_was_expected() {
         ("symbol batch", "symbol `batch` is declared twice"),
         ("symbol true", "`true` is a word of the text form"),
         ("input x : f32[1]", "there already is input `x`"),
-        ("input y : f16[1]", "expected an element type (f32, f64, i64, bool), found `f16`"),
+        ("input y : u16[1]", "expected an element type (f64, f32, f16, bf16, i64, i32, i8, u8, bool), found `u16`"),
         ("input y : f32[-1]", "an axis cannot have size -1"),
         ("input y : f32[99999999999, 99999999999]", "more elements than can be counted"),
         ("input y : f32[99999999999999999999]", "expected a number of 64 bits"),
@@ -252,7 +285,7 @@ fn sizes_that_would_explode_are_refused() {
 }
 
 #[test]
-fn violations_are_shown_among_their_neighbours() {
+fn violations_are_shown_among_their_neighbors() {
     let mut g = graph(&line("%0 = dropout x {ratio = 0.5} : f32[batch, 4]\n  %1 = neg %0 : f32[batch, 4]"));
     g.stage = Stage::Legal;
     g.add_output("y", ValueId::new(99));
@@ -263,10 +296,28 @@ fn violations_are_shown_among_their_neighbours() {
   | [s]
   >   %0 = dropout x {ratio = 0.5} : f32[batch, 4]
   |   %1 = neg %0 : f32[batch, 4]
-output 0: `y` gives out %99, which does not exist
+output 0: the value %99 of `y` does not exist
   |   %1 = neg %0 : f32[batch, 4]
   >   output y = %?99
 "
+    );
+}
+
+#[test]
+fn an_invalid_program_is_explained_in_its_text() {
+    let mut p = Program::new(graph(&line("%0 = dropout x {ratio = 0.5} : f32[batch, 4]")));
+    assert_eq!(explain(&p, "no graph is to blame".to_owned()), "no graph is to blame");
+    p.graph.stage = Stage::Legal;
+    p.weights.add_output("w", ValueId::new(7));
+    let reason = p.verify().expect_err("invalid");
+    assert_eq!(
+        explain(&p, reason),
+        "s: node n0: dropout may not occur at stage legal
+  | [s]
+  >   %0 = dropout x {ratio = 0.5} : f32[batch, 4]
+weight program: output 0: the value %7 of `w` does not exist
+  | graph g.weights  stage legal
+  >   output w = %?7"
     );
 }
 

@@ -1,35 +1,36 @@
-//! Reading types, sizes, tensors and attribute values.
+//! Reads types, sizes, tensors and attribute values.
 //!
-//! Nothing is allocated before its text has been seen, and sizes whose products would not stay
-//! small are refused, so that a short text cannot ask for much memory.
+//! Nothing is allocated before its text has been read, and sizes whose products could become
+//! large are refused, so that a short text cannot use much memory.
 
 use super::cursor::{Cursor, ParseError};
-use crate::ir::{DType, Dim, Element, Init, Literal, Real, Shape, Symbol, Tensor, TensorType};
+use crate::ir::{DType, Dim, Element, Init, Kind, Literal, Real, Shape, Symbol, Tensor, TensorType};
 use crate::ops::{AttrValue, Attrs};
+use crate::with_dtype;
 use std::collections::BTreeSet;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
-/// Most axes of a type. Models have at most eight.
+/// The most axes of a type. Models have at most eight.
 const MOST_AXES: usize = 64;
-/// Most terms that the product of a list of sizes may have: `(h*w + 1) * (h*w + 1)` counts four.
+/// The most terms that the product of a list of sizes may have: `(h*w + 1) * (h*w + 1)` counts four.
 const MOST_TERMS: usize = 256;
-/// Most factors in one size.
+/// The most factors in one size.
 const MOST_FACTORS: usize = 64;
 
-/// Symbols that have been declared.
+/// The declared symbols.
 pub(super) type Symbols = BTreeSet<Symbol>;
 
-/// An element type.
+/// Reads an element type.
 fn dtype(c: &mut Cursor<'_>) -> Result<DType> {
     c.peek();
     let start = c.offset();
     let word = c.word("an element type")?;
     DType::parse(word)
-        .ok_or_else(|| c.error_at(start, format!("expected an element type (f32, f64, i64, bool), found `{word}`")))
+        .ok_or_else(|| c.error_at(start, format!("expected an element type ({}), found `{word}`", DType::names())))
 }
 
-/// An element type with a shape: `f32[batch, 3, 16*h]`.
+/// Reads an element type with a shape: `f32[batch, 3, 16*h]`.
 pub(super) fn tensor_type(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<TensorType> {
     let dtype = dtype(c)?;
     let start = c.offset();
@@ -48,13 +49,13 @@ pub(super) fn tensor_type(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Tenso
     Ok(ty)
 }
 
-/// A size, and the number as written when it is nothing but one.
+/// Reads a size, and returns the number as written if it is a plain number.
 struct Size {
     dim: Dim,
     number: Option<i64>,
 }
 
-/// Sizes up to the closing bracket; their product has few terms.
+/// Reads sizes up to the closing bracket, whose product has few terms.
 fn sizes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Vec<Size>> {
     let start = c.offset();
     let sizes = c.items(']', |c| size(c, symbols))?;
@@ -68,7 +69,7 @@ fn sizes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Vec<Size>> {
     Ok(sizes)
 }
 
-/// A polynomial: terms with `+` and `-` between them, each a product of a number and symbols.
+/// Reads a polynomial: terms with `+` and `-` between them, each a product of a number and symbols.
 fn size(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Size> {
     c.peek();
     let start = c.offset();
@@ -127,87 +128,58 @@ fn term(c: &mut Cursor<'_>, symbols: &Symbols, negative: bool, factors: &mut usi
     }
 }
 
-/// A number that is an element of a tensor or an attribute.
-trait Scalar: Element {
-    fn read(c: &mut Cursor<'_>) -> Result<Self>;
-}
-
-macro_rules! float {
-    ($($t:ty: $bits:ty;)*) => {$(
-        impl Scalar for $t {
-            /// Rounded once, from the decimal to this type.
-            fn read(c: &mut Cursor<'_>) -> Result<Self> {
-                c.peek();
-                let start = c.offset();
-                let text = c.number();
-                if text == "nan" && c.peek_here() == Some('(') {
-                    c.expect('(')?;
-                    let hex = c.number();
-                    c.expect(')')?;
-                    let bits = hex.strip_prefix("0x").and_then(|h| <$bits>::from_str_radix(h, 16).ok());
-                    return bits.map(Self::from_bits).filter(|x| x.is_nan()).ok_or_else(|| {
-                        c.error_at(start, format!("`{hex}` are not the bits of a NaN of {}", Self::DTYPE))
-                    });
-                }
-                match text.parse::<Self>() {
-                    Ok(x) if x.is_infinite() && text.contains(|d: char| d.is_ascii_digit()) => {
-                        Err(c.error_at(start, format!("`{text}` is too large for {}", Self::DTYPE)))
-                    }
-                    Ok(x) => Ok(x),
-                    Err(_) => Err(c.error_at(start, format!("expected a number of {}, found `{text}`", Self::DTYPE))),
-                }
-            }
-        }
-    )*};
-}
-float! { f32: u32; f64: u64; }
-
-impl Scalar for i64 {
-    fn read(c: &mut Cursor<'_>) -> Result<Self> {
-        c.peek();
-        let start = c.offset();
-        let text = c.number();
-        text.parse().map_err(|_| c.error_at(start, format!("expected an integer of 64 bits, found `{text}`")))
+/// An element of a tensor, or an attribute that is a number.
+fn element<A: Element>(c: &mut Cursor<'_>) -> Result<A> {
+    c.peek();
+    let start = c.offset();
+    let text = c.number();
+    if A::DTYPE.is_float() && text == "nan" && c.peek_here() == Some('(') {
+        c.expect('(')?;
+        let hex = c.number();
+        c.expect(')')?;
+        let bits = hex.strip_prefix("0x").and_then(|h| u64::from_str_radix(h, 16).ok()).map(u64::to_le_bytes);
+        let fits = bits.filter(|b| b[A::DTYPE.size()..].iter().all(|&b| b == 0));
+        return fits
+            .map(|b| A::get(&b[..A::DTYPE.size()]))
+            .filter(|x| x.to_f64().is_nan())
+            .ok_or_else(|| c.error_at(start, format!("`{hex}` are not the bits of a NaN of {}", A::DTYPE)));
     }
-}
-
-impl Scalar for bool {
-    fn read(c: &mut Cursor<'_>) -> Result<Self> {
-        c.peek();
-        let start = c.offset();
-        match c.number() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            text => Err(c.error_at(start, format!("expected `true` or `false`, found `{text}`"))),
+    match A::parse(text) {
+        Some(x) if x.to_f64().is_infinite() && text.contains(|d: char| d.is_ascii_digit()) => {
+            Err(c.error_at(start, format!("`{text}` is too large for {}", A::DTYPE)))
+        }
+        Some(x) => Ok(x),
+        None => {
+            let wanted = match A::DTYPE.kind() {
+                Kind::Float | Kind::Half => "a number",
+                Kind::Int => "an integer",
+                Kind::Bool => "`true` or `false`",
+            };
+            Err(c.error_at(start, format!("expected {wanted} of {}, found `{text}`", A::DTYPE)))
         }
     }
 }
 
-/// A tensor: its type, then its elements in one pair of brackets (none for rank 0).
+/// Reads a tensor: its type, then its elements in one pair of brackets (none for rank 0).
 fn literal(c: &mut Cursor<'_>, dtype: DType) -> Result<Literal> {
     let start = c.offset();
     c.expect('[')?;
     let shape = c.items(']', |c| {
         c.peek();
         let start = c.offset();
-        usize::try_from(i64::read(c)?).map_err(|_| c.error_at(start, "a size cannot be negative"))
+        usize::try_from(element::<i64>(c)?).map_err(|_| c.error_at(start, "a size cannot be negative"))
     })?;
-    // Empty tensors too must have axes that can be addressed.
+    // The axes of empty tensors must be addressable too.
     let room = isize::MAX as usize / 8;
     let extent = shape.iter().filter(|&&d| d != 0).try_fold(1usize, |n, &d| n.checked_mul(d));
     if extent.is_none_or(|n| n > room) {
         return Err(c.error_at(start, format!("{dtype}{shape:?} is too large for a constant")));
     }
-    let tensor = match dtype {
-        DType::F32 => elements::<f32>(c, &shape),
-        DType::F64 => elements::<f64>(c, &shape),
-        DType::I64 => elements::<i64>(c, &shape),
-        DType::Bool => elements::<bool>(c, &shape),
-    }?;
+    let tensor = with_dtype!(dtype, A => elements::<A>(c, &shape))?;
     Ok(Literal::new(tensor))
 }
 
-fn elements<A: Scalar>(c: &mut Cursor<'_>, shape: &[usize]) -> Result<Tensor> {
+fn elements<A: Element>(c: &mut Cursor<'_>, shape: &[usize]) -> Result<Tensor> {
     let next = c.peek();
     let start = c.offset();
     if next == Some('#') {
@@ -215,10 +187,10 @@ fn elements<A: Scalar>(c: &mut Cursor<'_>, shape: &[usize]) -> Result<Tensor> {
         return Err(c.error_at(start, message));
     }
     if shape.is_empty() {
-        return Ok(Tensor::scalar(A::read(c)?));
+        return Ok(Tensor::scalar(element::<A>(c)?));
     }
     c.expect('[')?;
-    let data = c.items(']', A::read)?;
+    let data = c.items(']', element::<A>)?;
     let count: usize = shape.iter().product();
     if data.len() != count {
         let message = format!("{}{shape:?} has {count} elements, found {}", A::DTYPE, data.len());
@@ -227,7 +199,7 @@ fn elements<A: Scalar>(c: &mut Cursor<'_>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::new(shape, data))
 }
 
-/// How a parameter starts: `constant(0.0)`, `normal(1.0)`, `uniform(0.5)` or `value(TENSOR)`.
+/// Reads initial values: `constant(0.0)`, `normal(1.0)`, `uniform(0.5)` or `value(TENSOR)`.
 pub(super) fn init(c: &mut Cursor<'_>, ty: &TensorType) -> Result<Init> {
     c.peek();
     let start = c.offset();
@@ -254,12 +226,12 @@ pub(super) fn init(c: &mut Cursor<'_>, ty: &TensorType) -> Result<Init> {
         }
     };
     c.expect('(')?;
-    let x = f64::read(c)?;
+    let x = element(c)?;
     c.expect(')')?;
     Ok(real(Real(x)))
 }
 
-/// `{name = value, …}`, or nothing.
+/// Reads `{name = value, …}`, or nothing.
 pub(super) fn attributes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Attrs> {
     let mut attrs = Attrs::default();
     if !c.eat('{') {
@@ -290,7 +262,7 @@ fn attribute(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<AttrValue> {
     let unsigned = text.trim_start_matches(['-', '+']);
     match unsigned {
         "" => c.expected("a number, a size, `true`, `false`, an element type, a list or a tensor"),
-        "true" | "false" => bool::read(c).map(AttrValue::Bool),
+        "true" | "false" => element(c).map(AttrValue::Bool),
         word if DType::parse(word).is_some() => {
             let dtype = dtype(c)?;
             if c.peek_here() == Some('[') {
@@ -303,7 +275,7 @@ fn attribute(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<AttrValue> {
             let size = size(c, symbols)?;
             Ok(size.number.map_or(AttrValue::Dim(size.dim), AttrValue::Int))
         }
-        _ => f64::read(c).map(|x| AttrValue::Real(Real(x))),
+        _ => element(c).map(|x| AttrValue::Real(Real(x))),
     }
 }
 
@@ -311,7 +283,7 @@ fn is_symbol_like(word: &str) -> bool {
     word.starts_with(|x: char| x.is_ascii_alphabetic())
 }
 
-/// Whether a word means something as the value of an attribute, so that no symbol can be called so.
+/// Returns true if a word has a meaning as the value of an attribute, so that it cannot name a symbol.
 pub(super) fn is_reserved(word: &str) -> bool {
     matches!(word, "true" | "false" | "nan" | "inf") || DType::parse(word).is_some()
 }

@@ -1,52 +1,53 @@
 //! CaiT: going deeper with layer scale, talking heads and class attention (Touvron et al. 2021, arXiv 2103.17239).
 
+use super::argument::{Classes, Depth, Flag, List, Maybe, Probability, Width, arguments};
 use super::{Image, Outputs, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::{Dim, Init, Real};
 use crate::nn::{
-    Fit, Release, context_qkv, feed_forward, layer_norm, linear, merge_heads, patch_embedding, patch_grid, positions,
+    Fit, Heads, context_qkv, feed_forward, layer_norm, linear, merge_heads, normed_linear, patch_embedding, patch_grid,
+    patches, positions,
 };
-use serde::{Deserialize, Serialize};
 
-/// Arguments of `vit_pytorch.cait.CaiT`, and which layers stay.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CaiT {
-    /// Side of the images the position table is made for.
-    pub image_size: usize,
-    /// Side of a patch.
-    pub patch_size: usize,
-    /// Classes.
-    pub num_classes: usize,
-    /// Model width.
-    pub dim: usize,
-    /// Blocks among patches.
-    pub depth: usize,
-    /// Blocks of the class token.
-    pub cls_depth: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Hidden width of the feed-forward layers.
-    pub mlp_dim: usize,
-    /// Width of one head.
-    #[serde(default = "super::dim_head")]
-    pub dim_head: usize,
-    /// Dropout in the blocks.
-    #[serde(default)]
-    pub dropout: f64,
-    /// Dropout after the embedding.
-    #[serde(default)]
-    pub emb_dropout: f64,
-    /// Probability with which the original drops a layer at every forward, in evaluation too. A graph has no such
-    /// chance: it has every layer, unless the two lists below say which.
-    #[serde(default)]
-    pub layer_dropout: f64,
-    /// Which blocks among patches stay; all by default.
-    #[serde(default)]
-    pub keep_patch: Option<Vec<bool>>,
-    /// Which blocks of the class token stay; all by default.
-    #[serde(default)]
-    pub keep_cls: Option<Vec<bool>>,
+arguments! {
+    /// Arguments of `vit_pytorch.cait.CaiT`, and which layers stay.
+    pub struct CaiT {
+        /// Side of the images the position table is made for.
+        image_size: Width,
+        /// Side of a patch.
+        patch_size: Width,
+        /// Classes; 0: no head, the class token is given out before the patches.
+        num_classes: Classes,
+        /// Model width.
+        dim: Width,
+        /// Blocks among patches.
+        depth: Depth,
+        /// Blocks of the class token.
+        cls_depth: Depth,
+        /// Attention heads.
+        heads: Width,
+        /// Hidden width of the feed-forward layers.
+        mlp_dim: Width,
+        /// Width of one head.
+        dim_head: Width = 64,
+        /// Dropout in the blocks.
+        dropout: Probability = 0.0,
+        /// Dropout after the embedding.
+        emb_dropout: Probability = 0.0,
+        /// Probability with which the original drops a layer at every forward, in evaluation too. A graph has no such
+        /// chance: it has every layer, unless the two lists below say which.
+        layer_dropout: Probability = 0.0,
+        /// Which blocks among patches stay; all by default.
+        keep_patch: Maybe<List<Flag>>,
+        /// Which blocks of the class token stay; all by default.
+        keep_cls: Maybe<List<Flag>>,
+    }
+    options {
+        /// Norms before and after the embedding of patches.
+        embedding_norms: Flag = true,
+        /// Dropout on attention maps too.
+        map_dropout: Flag = true,
+    }
 }
 
 /// Mixes maps `[b, h, i, j]` over heads: `map'[g] = Σ_h map[h]·W[h, g]`, contracted over the first axis of `W`.
@@ -55,7 +56,7 @@ fn mix_heads<'g>(map: T<'g>, w: T<'g>) -> T<'g> {
     w.t().matmul(map.reshape([b, h, &i * &j])).reshape(map.dims())
 }
 
-/// What a new layer's scale starts with; layers count from 1, in each stack anew.
+/// The initial scale of a layer; layers count from 1 in each stack.
 fn layer_scale(layer: usize) -> Init {
     Init::Constant(Real(match layer {
         ..=18 => 0.1,
@@ -66,19 +67,19 @@ fn layer_scale(layer: usize) -> Init {
 
 impl CaiT {
     /// Talking-heads attention: maps are mixed over heads before and after the softmax. Keys and values come from
-    /// the normalised `x` and, behind it, `context`. Also gives the map between the softmax and the second mixing.
-    fn attention<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>, context: Option<T<'g>>) -> (T<'g>, T<'g>) {
+    /// the normalized `x` and, behind it, `context`. Also gives the map between the softmax and the second mixing.
+    fn attention<'g>(&self, s: Scope<'g>, x: T<'g>, context: Option<T<'g>>) -> (T<'g>, T<'g>) {
+        let (heads, dim_head, dropout) = (self.heads, self.dim_head, self.dropout);
+        let c = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
         let y = layer_norm(s.at("norm"), x);
-        let s = r.body(s);
         let _in = s.enter();
-        // The context, what the patch blocks gave out, is not normalised here.
+        // The context, the output of the patch blocks, is not normalized here.
         let [q, k, v] = context_qkv(s, y, context, self.heads, self.dim_head);
         let [pre, post] = ["mix_heads_pre_attn", "mix_heads_post_attn"]
             .map(|name| s.param(name, [self.heads, self.heads], Init::NORMAL));
         let scores = q.matmul(k.t()) * (self.dim_head as f64).powf(-0.5);
         let map = mix_heads(scores, pre).softmax(-1);
-        let weights = if r == Release::V1 { s.dropout(map, self.dropout) } else { map };
-        let y = merge_heads(mix_heads(weights, post).matmul(v));
+        let y = merge_heads(mix_heads(c.drop(s, map), post).matmul(v));
         (s.dropout(linear(s.at("to_out.0"), y, self.dim), self.dropout), map)
     }
 
@@ -86,7 +87,6 @@ impl CaiT {
     fn stack<'g>(
         &self,
         s: Scope<'g>,
-        r: Release,
         mut x: T<'g>,
         context: Option<T<'g>>,
         depth: usize,
@@ -96,9 +96,9 @@ impl CaiT {
         for i in 0..depth {
             let [attend, feed] = [0, 1].map(|j| s.at("layers").at(i).at(j));
             let [scale, feed_scale] = [attend, feed].map(|s| s.param("scale", [1, 1, self.dim], layer_scale(i + 1)));
-            let (y, map) = self.attention(attend.at("fn"), r, x, context);
+            let (y, map) = self.attention(attend.at("fn"), x, context);
             let y = y * scale + x;
-            let y = feed_forward(feed.at("fn"), r, y, self.mlp_dim, self.dropout) * feed_scale + y;
+            let y = feed_forward(feed.at("fn"), y, self.mlp_dim, self.dropout) * feed_scale + y;
             // The parameters of a dropped layer are in the checkpoint too, so it is declared, but nothing reads it.
             // The survivors are not rescaled.
             if keep.and_then(|k| k.get(i)).is_none_or(|&kept| kept) {
@@ -112,12 +112,12 @@ impl CaiT {
 
 impl Variant for CaiT {
     fn image(&self) -> Image {
-        Image { channels: super::channels(), size: Some([self.image_size; 2]) }
+        Image { channels: 3, size: Some([self.image_size; 2]) }
     }
 
-    fn check(&self, _: Release) -> Vec<String> {
+    fn check(&self) -> Vec<String> {
         let grid = super::divides("image_size:", self.image_size, "patch_size", self.patch_size);
-        let mut wrong: Vec<String> = grid.into_iter().chain(super::no_classes(self.num_classes)).collect();
+        let mut wrong: Vec<String> = grid.into_iter().collect();
         for (key, keep, of, depth) in [
             ("keep_patch", &self.keep_patch, "depth", self.depth),
             ("keep_cls", &self.keep_cls, "cls_depth", self.cls_depth),
@@ -134,26 +134,26 @@ impl Variant for CaiT {
         wrong
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
+    fn sizes(&self) -> Sizes {
         Sizes::patches([self.patch_size; 2])
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
         let (side, patch, d) = (self.image_size / self.patch_size, [self.patch_size; 2], self.dim);
-        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, patch, d);
+        let grid = patch_grid(&[img.dim(2), img.dim(3)], patch);
+        let embedding = s.at("to_patch_embedding");
+        let mut x = patch_embedding(embedding, patches(embedding, img, patch), d, self.embedding_norms);
         let pos = s.param("pos_embedding", [1, side * side, d], Init::NORMAL);
-        let pos = positions(pos, x, 0, [side; 2], &patch_grid(img, patch), fit);
+        let pos = positions(pos, x, 0, [side; 2], &grid, fit);
         x = s.dropout(x + pos, self.emb_dropout);
-        x = self.stack(s.at("patch_transformer"), r, x, None, self.depth, self.keep_patch.as_deref());
+        x = self.stack(s.at("patch_transformer"), x, None, self.depth, self.keep_patch.as_deref());
         let one: [Dim; 3] = [x.dim(0), 1.into(), d.into()];
         let cls = s.param("cls_token", [1, 1, d], Init::NORMAL).expand(one);
-        let cls = self.stack(s.at("cls_transformer"), r, cls, Some(x), self.cls_depth, self.keep_cls.as_deref());
-        let cls = layer_norm(s.at("mlp_head.0"), cls.pick(1, 0));
-        Outputs::logits(linear(s.at("mlp_head.1"), cls, self.num_classes))
-    }
-
-    fn arguments(&self) -> toml::Table {
-        super::arguments(self)
+        let cls = self.stack(s.at("cls_transformer"), cls, Some(x), self.cls_depth, self.keep_cls.as_deref());
+        if self.num_classes == 0 {
+            return Outputs::last_hidden_state(T::concat(&[cls, x], 1));
+        }
+        Outputs::logits(normed_linear(s.at("mlp_head"), cls.pick(1, 0), self.num_classes))
     }
 }
 
@@ -173,7 +173,6 @@ mod tests {
         assert!(wrong("keep_cls=[false]").contains("at least one must be true"));
         assert!(wrong("keep_patch=[1, 2]").contains("keep_patch"));
         assert!(wrong("patch_size=7").contains("14 or 21"));
-        assert!(wrong("num_classes=0").contains("num_classes"));
         assert!(wrong("channels=1").contains("no such key"));
     }
 

@@ -1,81 +1,65 @@
 //! CrossViT: two patch sizes whose class tokens look at each other's patches (Chen et al. 2021, arXiv 2103.14899).
 
+use super::argument::{Classes, Depth, Flag, Probability, Width, arguments};
 use super::{Image, Outputs, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::nn::{
-    Attention, Fit, Release, class_and_positions, context_qkv, feed_forward, layer_norm, linear, merge_heads,
-    patch_embedding, patch_grid, scaled_dot_product,
+    Fit, Heads, class_and_positions, context_qkv, feed_forward, layer_norm, linear, merge_heads, normed_linear,
+    patch_embedding, patch_grid, patches, scaled_dot_product,
 };
-use serde::{Deserialize, Serialize};
 
-/// Arguments of `vit_pytorch.cross_vit.CrossViT`; `sm` is the branch of small patches, `lg` of large ones.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CrossViT {
-    /// Side of the images the position tables are made for.
-    pub image_size: usize,
-    /// Classes.
-    pub num_classes: usize,
-    /// Width of the small branch.
-    pub sm_dim: usize,
-    /// Width of the large branch.
-    pub lg_dim: usize,
-    /// Side of a small patch.
-    #[serde(default = "super::number::<12>")]
-    pub sm_patch_size: usize,
-    /// Blocks of the small branch in a level.
-    #[serde(default = "super::number::<1>")]
-    pub sm_enc_depth: usize,
-    /// Attention heads of the small branch.
-    #[serde(default = "super::number::<8>")]
-    pub sm_enc_heads: usize,
-    /// Hidden width of the feed-forward layers of the small branch.
-    #[serde(default = "super::number::<2048>")]
-    pub sm_enc_mlp_dim: usize,
-    /// Width of one head of the small branch.
-    #[serde(default = "super::dim_head")]
-    pub sm_enc_dim_head: usize,
-    /// Side of a large patch.
-    #[serde(default = "super::number::<16>")]
-    pub lg_patch_size: usize,
-    /// Blocks of the large branch in a level.
-    #[serde(default = "super::number::<4>")]
-    pub lg_enc_depth: usize,
-    /// Attention heads of the large branch.
-    #[serde(default = "super::number::<8>")]
-    pub lg_enc_heads: usize,
-    /// Hidden width of the feed-forward layers of the large branch.
-    #[serde(default = "super::number::<2048>")]
-    pub lg_enc_mlp_dim: usize,
-    /// Width of one head of the large branch.
-    #[serde(default = "super::dim_head")]
-    pub lg_enc_dim_head: usize,
-    /// Rounds of cross-attention in a level.
-    #[serde(default = "super::number::<2>")]
-    pub cross_attn_depth: usize,
-    /// Heads of the cross-attention.
-    #[serde(default = "super::number::<8>")]
-    pub cross_attn_heads: usize,
-    /// Width of one head of the cross-attention.
-    #[serde(default = "super::dim_head")]
-    pub cross_attn_dim_head: usize,
-    /// Levels.
-    #[serde(default = "super::number::<3>")]
-    pub depth: usize,
-    /// Dropout in the blocks.
-    #[serde(default = "a_tenth")]
-    pub dropout: f64,
-    /// Dropout after the embedding.
-    #[serde(default = "a_tenth")]
-    pub emb_dropout: f64,
-    /// Image channels.
-    #[serde(default = "super::channels")]
-    pub channels: usize,
-}
-
-/// The default of both dropouts.
-fn a_tenth() -> f64 {
-    0.1
+arguments! {
+    /// Arguments of `vit_pytorch.cross_vit.CrossViT`; `sm` is the branch of small patches, `lg` of large ones.
+    pub struct CrossViT {
+        /// Side of the images the position tables are made for.
+        image_size: Width,
+        /// Classes; at least 1, because there is no one sequence of tokens to give out.
+        num_classes: Classes,
+        /// Width of the small branch.
+        sm_dim: Width,
+        /// Width of the large branch.
+        lg_dim: Width,
+        /// Side of a small patch.
+        sm_patch_size: Width = 12,
+        /// Blocks of the small branch in a level.
+        sm_enc_depth: Depth = 1,
+        /// Attention heads of the small branch.
+        sm_enc_heads: Width = 8,
+        /// Hidden width of the feed-forward layers of the small branch.
+        sm_enc_mlp_dim: Width = 2048,
+        /// Width of one head of the small branch.
+        sm_enc_dim_head: Width = 64,
+        /// Side of a large patch.
+        lg_patch_size: Width = 16,
+        /// Blocks of the large branch in a level.
+        lg_enc_depth: Depth = 4,
+        /// Attention heads of the large branch.
+        lg_enc_heads: Width = 8,
+        /// Hidden width of the feed-forward layers of the large branch.
+        lg_enc_mlp_dim: Width = 2048,
+        /// Width of one head of the large branch.
+        lg_enc_dim_head: Width = 64,
+        /// Rounds of cross-attention in a level.
+        cross_attn_depth: Depth = 2,
+        /// Heads of the cross-attention.
+        cross_attn_heads: Width = 8,
+        /// Width of one head of the cross-attention.
+        cross_attn_dim_head: Width = 64,
+        /// Levels.
+        depth: Depth = 3,
+        /// Dropout in the blocks.
+        dropout: Probability = 0.1,
+        /// Dropout after the embedding.
+        emb_dropout: Probability = 0.1,
+        /// Image channels.
+        channels: Width = 3,
+    }
+    options {
+        /// Norms before and after the embedding of patches.
+        embedding_norms: Flag = true,
+        /// Dropout on attention maps too.
+        map_dropout: Flag = true,
+    }
 }
 
 /// One of the two branches.
@@ -86,34 +70,35 @@ struct Branch {
     patch: usize,
     depth: usize,
     mlp_dim: usize,
-    attention: Attention,
+    attention: Heads,
 }
 
-/// Attention from the normalised `x` to itself and, behind it, `context`. Keys `norm`, then `to_q`, `to_kv`, `to_out.0`.
-fn attention<'g>(s: Scope<'g>, r: Release, x: T<'g>, context: Option<T<'g>>, c: Attention) -> T<'g> {
+/// Attention from the normalized `x` to itself and, behind it, `context`. Keys `norm`, then `to_q`, `to_kv`, `to_out.0`.
+fn attention<'g>(s: Scope<'g>, x: T<'g>, context: Option<T<'g>>, c: Heads) -> T<'g> {
     let y = layer_norm(s.at("norm"), x);
-    let s = r.body(s);
     let _in = s.enter();
     let [q, k, v] = context_qkv(s, y, context, c.heads, c.dim_head);
-    let y = merge_heads(scaled_dot_product(s, r, q, k, v, c.dropout));
+    let y = merge_heads(scaled_dot_product(s, q, k, v, c));
     s.dropout(linear(s.at("to_out.0"), y, x.size(-1)), c.dropout)
 }
 
 /// Cross-attention of class tokens at the width of `context`. Keys `project_in`, `fn`, `project_out`.
-fn cross_attention<'g>(s: Scope<'g>, r: Release, cls: T<'g>, context: T<'g>, c: Attention) -> T<'g> {
+fn cross_attention<'g>(s: Scope<'g>, cls: T<'g>, context: T<'g>, c: Heads) -> T<'g> {
     let (dim, wide) = (cls.size(-1), context.size(-1));
     if dim == wide {
-        return attention(s.at("fn"), r, cls, Some(context), c);
+        return attention(s.at("fn"), cls, Some(context), c);
     }
     let y = linear(s.at("project_in"), cls, wide);
-    // Only the projected token is normalised: the context left the encoder's last norm.
-    linear(s.at("project_out"), attention(s.at("fn"), r, y, Some(context), c), dim)
+    // Only the projected token is normalized: the context left the encoder's last norm.
+    linear(s.at("project_out"), attention(s.at("fn"), y, Some(context), c), dim)
 }
 
 impl CrossViT {
+    fn heads(&self, heads: usize, dim_head: usize) -> Heads {
+        Heads { heads, dim_head, dropout: self.dropout, map_dropout: self.map_dropout }
+    }
+
     fn branches(&self) -> [Branch; 2] {
-        let attention = |heads, dim_head| Attention { heads, dim_head, dropout: self.dropout };
-        let (sm, lg) = ((self.sm_enc_heads, self.sm_enc_dim_head), (self.lg_enc_heads, self.lg_enc_dim_head));
         [
             Branch {
                 name: "sm",
@@ -121,7 +106,7 @@ impl CrossViT {
                 patch: self.sm_patch_size,
                 depth: self.sm_enc_depth,
                 mlp_dim: self.sm_enc_mlp_dim,
-                attention: attention(sm.0, sm.1),
+                attention: self.heads(self.sm_enc_heads, self.sm_enc_dim_head),
             },
             Branch {
                 name: "lg",
@@ -129,41 +114,43 @@ impl CrossViT {
                 patch: self.lg_patch_size,
                 depth: self.lg_enc_depth,
                 mlp_dim: self.lg_enc_mlp_dim,
-                attention: attention(lg.0, lg.1),
+                attention: self.heads(self.lg_enc_heads, self.lg_enc_dim_head),
             },
         ]
     }
 
-    fn embed<'g>(&self, s: Scope<'g>, r: Release, img: T<'g>, fit: Fit, c: Branch) -> T<'g> {
+    fn embed<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit, c: Branch) -> T<'g> {
         let s = s.at(format!("{}_image_embedder", c.name));
         let (side, patch) = (self.image_size / c.patch, [c.patch; 2]);
-        let x = patch_embedding(s.at("to_patch_embedding"), r, img, patch, c.dim);
-        s.dropout(class_and_positions(s, x, [side; 2], &patch_grid(img, patch), fit), self.emb_dropout)
+        let grid = patch_grid(&[img.dim(2), img.dim(3)], patch);
+        let embedding = s.at("to_patch_embedding");
+        let x = patch_embedding(embedding, patches(embedding, img, patch), c.dim, self.embedding_norms);
+        s.dropout(class_and_positions(s, x, [side; 2], &grid, fit), self.emb_dropout)
     }
 
     /// The class tokens look at the other branch's patches, in rounds. Keys `layers.i.{0,1}`.
-    fn cross<'g>(&self, s: Scope<'g>, r: Release, x: [T<'g>; 2]) -> [T<'g>; 2] {
+    fn cross<'g>(&self, s: Scope<'g>, x: [T<'g>; 2]) -> [T<'g>; 2] {
         let _in = s.enter();
-        let c = Attention { heads: self.cross_attn_heads, dim_head: self.cross_attn_dim_head, dropout: self.dropout };
+        let c = self.heads(self.cross_attn_heads, self.cross_attn_dim_head);
         let mut cls = x.map(|t| t.narrow(1, 0, 1));
         let patches = x.map(|t| t.narrow(1, 1, t.dim(1) - 1));
         for i in 0..self.cross_attn_depth {
             let s = s.at("layers").at(i);
             // Both look at patches only, so the small branch's new token does not enter the large one's.
-            cls = [0, 1].map(|j| cls[j] + cross_attention(s.at(j), r, cls[j], patches[1 - j], c));
+            cls = [0, 1].map(|j| cls[j] + cross_attention(s.at(j), cls[j], patches[1 - j], c));
         }
         [0, 1].map(|j| T::concat(&[cls[j], patches[j]], 1))
     }
 }
 
-/// A branch's blocks. Their norm comes last in every level, so the residual stream is normalised again and again.
+/// A branch's blocks. Their norm comes last in every level, so every level normalizes the residual stream again.
 /// Keys `layers.i.{0,1}`, `norm`.
-fn encode<'g>(s: Scope<'g>, r: Release, mut x: T<'g>, c: Branch) -> T<'g> {
+fn encode<'g>(s: Scope<'g>, mut x: T<'g>, c: Branch) -> T<'g> {
     let _in = s.enter();
     for i in 0..c.depth {
         let layer = s.at("layers").at(i);
-        x = attention(layer.at(0), r, x, None, c.attention) + x;
-        x = feed_forward(layer.at(1), r, x, c.mlp_dim, c.attention.dropout) + x;
+        x = attention(layer.at(0), x, None, c.attention) + x;
+        x = feed_forward(layer.at(1), x, c.mlp_dim, c.attention.dropout) + x;
     }
     layer_norm(s.at("norm"), x)
 }
@@ -173,34 +160,31 @@ impl Variant for CrossViT {
         Image { channels: self.channels, size: Some([self.image_size; 2]) }
     }
 
-    fn check(&self, r: Release) -> Vec<String> {
+    fn check(&self) -> Vec<String> {
         let grids = [("sm_patch_size", self.sm_patch_size), ("lg_patch_size", self.lg_patch_size)];
         let grids = grids.into_iter().filter_map(|(by, p)| super::divides("image_size:", self.image_size, by, p));
-        grids.chain(super::no_classes(self.num_classes)).chain(super::not_rgb(r, self.channels)).collect()
+        let head = super::needs_head(self.num_classes, "here there are two sequences, of different widths");
+        grids.chain(head).collect()
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
+    fn sizes(&self) -> Sizes {
         // Both branches see whole patches.
         Sizes::patches([super::least_common_multiple(self.sm_patch_size, self.lg_patch_size); 2])
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
         let branches = self.branches();
-        let mut x = branches.map(|c| self.embed(s, r, img, fit, c));
+        let mut x = branches.map(|c| self.embed(s, img, fit, c));
         for i in 0..self.depth {
             let level = s.at("multi_scale_encoder.layers").at(i);
-            x = [0, 1].map(|j| encode(level.at(j), r, x[j], branches[j]));
-            x = self.cross(level.at(2), r, x);
+            x = [0, 1].map(|j| encode(level.at(j), x[j], branches[j]));
+            x = self.cross(level.at(2), x);
         }
         let [sm, lg] = [0, 1].map(|j| {
             let s = s.at(format!("{}_mlp_head", branches[j].name));
-            linear(s.at(1), layer_norm(s.at(0), x[j].pick(1, 0)), self.num_classes)
+            normed_linear(s, x[j].pick(1, 0), self.num_classes)
         });
         Outputs::logits(sm + lg)
-    }
-
-    fn arguments(&self) -> toml::Table {
-        super::arguments(self)
     }
 }
 
@@ -217,7 +201,7 @@ mod tests {
         assert!(wrong("sm_patch_size=3").contains("does not divide by sm_patch_size 3; 15 or 18 would"));
         assert!(wrong("lg_patch_size=32").contains("does not divide by lg_patch_size 32; 32 would"));
         assert!(wrong("channels=1").contains("needs release"));
-        assert!(wrong("num_classes=0").contains("num_classes"));
+        assert!(wrong("num_classes=0").contains("1 or more is valid"));
     }
 
     #[test]

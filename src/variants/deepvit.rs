@@ -1,82 +1,69 @@
 //! DeepViT: re-attention keeps the maps of deep layers apart (Zhou et al. 2021, arXiv 2103.11886).
 
-use super::{Image, Outputs, Pool, Sizes, Variant};
+use super::argument::{Classes, Depth, Flag, Probability, Width, arguments};
+use super::{Image, Outputs, Pool, Sizes, TokenModel, Variant};
 use crate::build::{Scope, T};
-use crate::ir::Init;
+use crate::ir::{Dim, Init};
 use crate::nn::{
-    Fit, Release, class_and_positions, feed_forward, layer_norm, linear, linear_no_bias, merge_heads, patch_embedding,
-    patch_grid, split_heads,
+    Fit, Heads, class_and_positions, feed_forward, layer_norm, linear, linear_no_bias, merge_heads, normed_linear,
+    patch_embedding, patch_grid, patches, split_heads,
 };
-use serde::{Deserialize, Serialize};
 
-/// Arguments of `vit_pytorch.deepvit.DeepViT`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeepViT {
-    /// Side of the images the position table is made for.
-    pub image_size: usize,
-    /// Side of a patch.
-    pub patch_size: usize,
-    /// Classes.
-    pub num_classes: usize,
-    /// Model width.
-    pub dim: usize,
-    /// Blocks.
-    pub depth: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Hidden width of the feed-forward layers.
-    pub mlp_dim: usize,
-    /// What the head looks at.
-    #[serde(default)]
-    pub pool: Pool,
-    /// Image channels.
-    #[serde(default = "super::channels")]
-    pub channels: usize,
-    /// Width of one head.
-    #[serde(default = "super::dim_head")]
-    pub dim_head: usize,
-    /// Dropout in the blocks.
-    #[serde(default)]
-    pub dropout: f64,
-    /// Dropout after the embedding.
-    #[serde(default)]
-    pub emb_dropout: f64,
+arguments! {
+    /// Arguments of `vit_pytorch.deepvit.DeepViT`.
+    pub struct DeepViT {
+        /// Side of the images the position table is made for.
+        image_size: Width,
+        /// Side of a patch.
+        patch_size: Width,
+        /// Classes; 0: no head.
+        num_classes: Classes,
+        /// Model width.
+        dim: Width,
+        /// Blocks.
+        depth: Depth,
+        /// Attention heads.
+        heads: Width,
+        /// Hidden width of the feed-forward layers.
+        mlp_dim: Width,
+        /// What the head looks at.
+        pool: Pool = Pool::Cls,
+        /// Image channels.
+        channels: Width = 3,
+        /// Width of one head.
+        dim_head: Width = 64,
+        /// Dropout in the blocks.
+        dropout: Probability = 0.0,
+        /// Dropout after the embedding.
+        emb_dropout: Probability = 0.0,
+    }
+    options {
+        /// Norms before and after the embedding of patches.
+        embedding_norms: Flag = true,
+        /// Dropout on attention maps too.
+        map_dropout: Flag = true,
+    }
 }
 
 impl DeepViT {
-    /// Attention whose maps are mixed over heads, then normalised over heads, before they weigh the values.
-    /// `[b, n, d] → [b, n, d]`. Keys `norm`, then `to_qkv`, `reattn_weights` `[heads, heads]`, `reattn_norm.1`, `to_out.0`.
-    fn reattention<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
-        let inner = self.heads * self.dim_head;
+    /// Attention whose maps are mixed over heads, then normalized over heads, before they weigh the values.
+    /// `[b, n, d] → [b, n, d]`. Keys `norm`, `to_qkv`, `reattn_weights` `[heads, heads]`, `reattn_norm.1`, `to_out.0`.
+    fn reattention<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        let (heads, dim_head, dropout) = (self.heads, self.dim_head, self.dropout);
+        let c = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
         let y = layer_norm(s.at("norm"), x);
-        let s = r.body(s);
         let _in = s.enter();
-        let qkv = linear_no_bias(s.at("to_qkv"), y, 3 * inner);
-        let [q, k, v] = qkv.chunk(-1).map(|t| split_heads(t, self.heads));
-        let mut map = (q.matmul(k.t()) * (self.dim_head as f64).powf(-0.5)).softmax(-1);
+        let qkv = linear_no_bias(s.at("to_qkv"), y, 3 * c.width());
+        let [q, k, v] = qkv.chunk(-1).map(|t| split_heads(t, heads));
+        let map = (q.matmul(k.t()) * (dim_head as f64).powf(-0.5)).softmax(-1);
         s.observe("attentions", map);
-        if r == Release::V1 {
-            map = s.dropout(map, self.dropout);
-        }
+        let map = c.drop(s, map);
         // Contracted over the first axis of the weights: map'[g] = Σ_h map[h]·W[h, g]. Rows no longer sum to one.
-        let mix = s.param("reattn_weights", [self.heads, self.heads], Init::NORMAL);
-        map = layer_norm(s.at("reattn_norm.1"), map.rearrange("b h i j -> b i j h", &[]).matmul(mix));
+        let mix = s.param("reattn_weights", [heads, heads], Init::NORMAL);
+        let map = layer_norm(s.at("reattn_norm.1"), map.rearrange("b h i j -> b i j h", &[]).matmul(mix));
         let y = merge_heads(map.rearrange("b i j h -> b h i j", &[]).matmul(v));
         // Unlike in ViT there always is a projection.
-        s.dropout(linear(s.at("to_out.0"), y, self.dim), self.dropout)
-    }
-
-    fn blocks<'g>(&self, s: Scope<'g>, r: Release, mut x: T<'g>) -> T<'g> {
-        let _in = s.enter();
-        for i in 0..self.depth {
-            let layer = s.at("layers").at(i);
-            // Release 0.16 wraps the residual too, which adds a level of names.
-            let [attention, feed] = [0, 1].map(|j| r.body(layer.at(j)));
-            x = self.reattention(attention, r, x) + x;
-            x = feed_forward(feed, r, x, self.mlp_dim, self.dropout) + x;
-        }
-        x
+        s.dropout(linear(s.at("to_out.0"), y, self.dim), dropout)
     }
 }
 
@@ -85,29 +72,56 @@ impl Variant for DeepViT {
         Image { channels: self.channels, size: Some([self.image_size; 2]) }
     }
 
-    fn check(&self, _: Release) -> Vec<String> {
-        let grid = super::divides("image_size:", self.image_size, "patch_size", self.patch_size);
-        grid.into_iter().chain(super::no_classes(self.num_classes)).collect()
+    fn check(&self) -> Vec<String> {
+        super::divides("image_size:", self.image_size, "patch_size", self.patch_size).into_iter().collect()
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
+    fn sizes(&self) -> Sizes {
         Sizes::patches([self.patch_size; 2])
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
-        let (side, patch) = (self.image_size / self.patch_size, [self.patch_size; 2]);
-        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, patch, self.dim);
-        x = s.dropout(class_and_positions(s, x, [side; 2], &patch_grid(img, patch), fit), self.emb_dropout);
-        x = self.blocks(s.at("transformer"), r, x);
-        x = match self.pool {
-            Pool::Cls => x.pick(1, 0),
-            Pool::Mean => x.mean(&[1]),
-        };
-        Outputs::logits(linear(s.at("mlp_head.1"), layer_norm(s.at("mlp_head.0"), x), self.num_classes))
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+        self.steps(s, img, fit)
     }
 
-    fn arguments(&self) -> toml::Table {
-        super::arguments(self)
+    fn tokens(&self) -> Option<&dyn TokenModel> {
+        Some(self)
+    }
+}
+
+impl TokenModel for DeepViT {
+    fn classes(&self) -> usize {
+        self.num_classes
+    }
+
+    fn patches<'g>(&self, s: Scope<'g>, img: T<'g>) -> T<'g> {
+        patches(s.at("to_patch_embedding"), img, [self.patch_size; 2])
+    }
+
+    fn embed<'g>(&self, s: Scope<'g>, patches: T<'g>, size: &[Dim; 2], fit: Fit) -> T<'g> {
+        let (trained, patch) = ([self.image_size / self.patch_size; 2], [self.patch_size; 2]);
+        let x = patch_embedding(s.at("to_patch_embedding"), patches, self.dim, self.embedding_norms);
+        class_and_positions(s, x, trained, &patch_grid(size, patch), fit)
+    }
+
+    fn encode<'g>(&self, s: Scope<'g>, tokens: T<'g>) -> T<'g> {
+        let mut x = s.dropout(tokens, self.emb_dropout);
+        let s = s.at("transformer");
+        let _in = s.enter();
+        for i in 0..self.depth {
+            let layer = s.at("layers").at(i);
+            x = self.reattention(layer.at(0), x) + x;
+            x = feed_forward(layer.at(1), x, self.mlp_dim, self.dropout) + x;
+        }
+        x
+    }
+
+    fn pool<'g>(&self, tokens: T<'g>) -> T<'g> {
+        self.pool.of(tokens)
+    }
+
+    fn head<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        normed_linear(s.at("mlp_head"), x, self.num_classes)
     }
 }
 
@@ -123,6 +137,6 @@ mod tests {
         };
         assert!(wrong("image_size=20").contains("16 or 24"));
         assert!(wrong("image_size=[16, 16]").contains("image_size"));
-        assert!(wrong("num_classes=0").contains("num_classes"));
+        assert!(wrong("num_classes=-1").contains("num_classes: -1 is out of range; 0 to 1048576"));
     }
 }

@@ -1,32 +1,34 @@
 //! `vit_pytorch.efficient.ViT`: embedding and head of ViT around a transformer of choice.
 
+use super::argument::{Classes, Flag, Width, arguments};
 use super::inner::Plugged;
-use super::{Image, Outputs, Pool, Size2, Sizes, Variant};
+use super::{Image, Outputs, Pool, Size2, Sizes, TokenModel, Variant};
 use crate::build::{Scope, T};
-use crate::ir::Init;
-use crate::nn::{Fit, Release, layer_norm, linear, patch_embedding, patch_grid, positions, prepend_class_token};
-use serde::{Deserialize, Serialize};
+use crate::ir::Dim;
+use crate::nn::{Fit, class_and_positions, normed_linear, patch_embedding, patch_grid, patches};
 
-/// Arguments of `vit_pytorch.efficient.ViT`.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Efficient {
-    /// Images the position table is made for.
-    pub image_size: Size2,
-    /// Size of a patch.
-    pub patch_size: Size2,
-    /// Classes.
-    pub num_classes: usize,
-    /// Model width.
-    pub dim: usize,
-    /// What the head looks at.
-    #[serde(default)]
-    pub pool: Pool,
-    /// Image channels.
-    #[serde(default = "super::channels")]
-    pub channels: usize,
-    /// The transformer; the original's argument `transformer`.
-    pub inner: Plugged,
+arguments! {
+    /// Arguments of `vit_pytorch.efficient.ViT`.
+    pub struct Efficient {
+        /// Images the position table is made for.
+        image_size: Size2,
+        /// Size of a patch.
+        patch_size: Size2,
+        /// Classes; 0: no head.
+        num_classes: Classes,
+        /// Model width.
+        dim: Width,
+        /// What the head looks at.
+        pool: Pool = Pool::Cls,
+        /// Image channels.
+        channels: Width = 3,
+        /// The transformer; the original's argument `transformer`.
+        inner: Plugged,
+    }
+    options {
+        /// Norms before and after the embedding of patches.
+        embedding_norms: Flag = true,
+    }
 }
 
 impl Efficient {
@@ -46,18 +48,13 @@ impl Variant for Efficient {
         Image { channels: self.channels, size: Some(self.image_size.hw()) }
     }
 
-    fn check(&self, r: Release) -> Vec<String> {
-        let mut wrong = super::patch_grid(r, self.image_size, self.patch_size);
-        if self.num_classes == 0 {
-            wrong.push("num_classes: 0 (no head) is an option of vit only; 1 or more is valid".into());
-        }
+    fn check(&self) -> Vec<String> {
+        let wrong = super::divides_into_patches(self.image_size, self.patch_size);
         // Sequences of a grid that does not divide would be refused for the wrong reason.
-        let tokens = if wrong.is_empty() { self.tokens() } else { return wrong };
-        wrong.extend(self.inner.check(r, self.dim, tokens));
-        wrong
+        if wrong.is_empty() { self.inner.check(self.dim, self.tokens()) } else { wrong }
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
+    fn sizes(&self) -> Sizes {
         let sizes = Sizes::patches(self.patch_size.hw());
         match self.inner.needs_known_length() {
             Some(why) => Sizes { symbolic: Err(why), ..sizes },
@@ -65,21 +62,38 @@ impl Variant for Efficient {
         }
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
-        let d = self.dim;
-        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, self.patch_size.hw(), d);
-        x = prepend_class_token(s, x, [1, 1, d]);
-        let pos = s.param("pos_embedding", [1, self.tokens(), d], Init::NORMAL);
-        x = x + positions(pos, x, 1, self.grid(), &patch_grid(img, self.patch_size.hw()), fit);
-        x = self.inner.forward(r, s.at("transformer"), x);
-        x = match self.pool {
-            Pool::Cls => x.pick(1, 0),
-            Pool::Mean => x.mean(&[1]),
-        };
-        Outputs::logits(linear(s.at("mlp_head.1"), layer_norm(s.at("mlp_head.0"), x), self.num_classes))
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+        self.steps(s, img, fit)
     }
 
-    fn arguments(&self) -> toml::Table {
-        super::arguments(self)
+    fn tokens(&self) -> Option<&dyn TokenModel> {
+        Some(self)
+    }
+}
+
+impl TokenModel for Efficient {
+    fn classes(&self) -> usize {
+        self.num_classes
+    }
+
+    fn patches<'g>(&self, s: Scope<'g>, img: T<'g>) -> T<'g> {
+        patches(s.at("to_patch_embedding"), img, self.patch_size.hw())
+    }
+
+    fn embed<'g>(&self, s: Scope<'g>, patches: T<'g>, size: &[Dim; 2], fit: Fit) -> T<'g> {
+        let x = patch_embedding(s.at("to_patch_embedding"), patches, self.dim, self.embedding_norms);
+        class_and_positions(s, x, self.grid(), &patch_grid(size, self.patch_size.hw()), fit)
+    }
+
+    fn encode<'g>(&self, s: Scope<'g>, tokens: T<'g>) -> T<'g> {
+        self.inner.forward(s.at("transformer"), tokens)
+    }
+
+    fn pool<'g>(&self, tokens: T<'g>) -> T<'g> {
+        self.pool.of(tokens)
+    }
+
+    fn head<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        normed_linear(s.at("mlp_head"), x, self.num_classes)
     }
 }

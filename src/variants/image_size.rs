@@ -1,20 +1,15 @@
 //! Which images a model is declared for: those of its checkpoint, others, or any.
 //!
-//! A variant says in [`Sizes`] what its mathematics allows; here requests are held against it. What becomes of
-//! position tables is [`Fit`]'s to say.
+//! A variant says in [`Sizes`] what its mathematics allows; a [`Declaration`](super::Declaration) compares requests
+//! with it.
 
-use super::Variant;
-use crate::ir::{Dim, Symbol, ValueId};
-use crate::nn::{Fit, Release};
+use crate::ir::{Dim, ValueId};
 use crate::ops::{Graph, Op};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// The largest side of an image.
-const LARGEST: usize = 1 << 20;
-
-/// The size of the images a model is declared for.
+/// The size of the images that a model is declared for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ImageSize {
     /// The checkpoint's.
@@ -49,64 +44,15 @@ impl Sizes {
     }
 
     /// Height and width that suit a model which takes any: 224, or the next multiple.
-    fn usual(&self) -> [usize; 2] {
+    pub(super) fn usual(&self) -> [usize; 2] {
         let unit = *self.symbolic.as_ref().unwrap_or(&self.step);
         unit.map(|n| 224usize.next_multiple_of(n))
     }
 }
 
 impl ImageSize {
-    /// Height and width of the images and what position tables do, or why the model, called `name`, cannot take such
-    /// images. Symbolic sizes are multiples of `h` and `w`. `input_size`, smaller images that use leading rows of the
-    /// tables, gives way to any size but the checkpoint's.
-    pub fn decide(
-        self,
-        name: &str,
-        v: &dyn Variant,
-        r: Release,
-        input_size: Option<[usize; 2]>,
-    ) -> Result<([Dim; 2], Fit), String> {
-        let sizes = v.sizes(r);
-        match self {
-            Self::Trained => {
-                let size = input_size.or(v.image().size).unwrap_or([224, 224]);
-                Ok((size.map(Dim::from), Fit::LeadingRows))
-            }
-            Self::Resampled([h, w]) => {
-                if sizes.square && h != w {
-                    return Err(format!("variant {name} takes square images only, not {self}; {h} or {w} is valid"));
-                }
-                for (side, n, step) in [("height", h, sizes.step[0]), ("width", w, sizes.step[1])] {
-                    let (below, above) = (n / step * step, n.div_ceil(step).saturating_mul(step));
-                    if n == 0 || below != n {
-                        let near = if below > 0 { format!("{below} or {above}") } else { above.max(step).to_string() };
-                        return Err(format!("image size {self}: {side} {n} is not a multiple of {step}; {near} is"));
-                    }
-                }
-                Ok(([h.into(), w.into()], Fit::Resampled))
-            }
-            Self::Dynamic => {
-                let refused = |why| format!("variant {name} cannot have a symbolic image size: {why}; give a number");
-                let unit = sizes.symbolic.map_err(refused)?;
-                if unit.iter().any(|&n| n > LARGEST) {
-                    return Err(refused("its strides multiply to more than the largest image"));
-                }
-                let dim = |name, n: usize| Dim::symbol(Symbol::new(name).expect("a letter")) * n;
-                Ok(([dim("h", unit[0]), dim("w", unit[1])], Fit::Resampled))
-            }
-        }
-    }
-}
-
-impl ImageSize {
-    /// The size that photographs are best brought to for the model.
-    pub fn preferred(self, v: &dyn Variant, r: Release, input_size: Option<[usize; 2]>) -> [usize; 2] {
-        match self {
-            Self::Resampled(hw) => hw,
-            Self::Trained => input_size.or(v.image().size).unwrap_or([224, 224]),
-            Self::Dynamic => v.image().size.unwrap_or_else(|| v.sizes(r).usual()),
-        }
-    }
+    /// The largest side of an image.
+    pub(super) const LARGEST: usize = 1 << 20;
 }
 
 impl fmt::Display for ImageSize {
@@ -125,7 +71,7 @@ impl FromStr for ImageSize {
         if text == "dynamic" {
             return Ok(Self::Dynamic);
         }
-        let side = |s: &str| s.parse().ok().filter(|n| (1..=LARGEST).contains(n));
+        let side = |s: &str| s.parse().ok().filter(|n| (1..=Self::LARGEST).contains(n));
         let size = match text.split_once('x') {
             None => side(text).map(|n| [n, n]),
             Some((h, w)) => side(h).zip(side(w)).map(|(h, w)| [h, w]),
@@ -167,12 +113,13 @@ fn table(g: &Graph, v: ValueId) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::Fit;
     use crate::template::{Model, Source};
 
     fn decide(variant: &str, size: &str) -> Result<String, String> {
         let m = Model::resolve(&Source::Preset(variant, "readme"), &[]).expect("a preset");
         let size: ImageSize = size.parse().expect("a size");
-        size.decide(variant, &*m.variant, m.release, None).map(|([h, w], _)| format!("{h} {w}"))
+        m.declaration.decide(size).map(|([h, w], _)| format!("{h} {w}"))
     }
 
     #[test]
@@ -196,7 +143,7 @@ mod tests {
         let set = |key: &str| (key.to_owned(), toml::Value::from(1 << 20));
         let sets = ["s1_emb_stride", "s2_emb_stride", "s3_emb_stride", "s3_kv_proj_stride"].map(set);
         let m = Model::resolve(&Source::Preset("cvt", "readme"), &sets).expect("a model");
-        let e = ImageSize::Dynamic.decide("cvt", &*m.variant, m.release, None).expect_err("refused");
+        let e = m.declaration.decide(ImageSize::Dynamic).expect_err("refused");
         assert!(e.contains("its strides multiply"), "{e}");
         assert!(decide("vit", "40").expect_err("no multiple").contains("32 or 64 is"));
         assert!(decide("vit", "16").expect_err("too small").contains("; 32 is"));
@@ -209,8 +156,9 @@ mod tests {
 
     #[test]
     fn tables_are_cut_only_for_images_of_the_input_size() {
-        let m = Model::resolve(&Source::Preset("vit", "readme"), &[]).expect("a preset");
-        let decide = |s: ImageSize| s.decide("vit", &*m.variant, m.release, Some([128, 128]));
+        let mut m = Model::resolve(&Source::Preset("vit", "readme"), &[]).expect("a preset");
+        m.declaration.input_size = Some([128, 128]);
+        let decide = |s: ImageSize| m.declaration.decide(s);
         assert_eq!(decide(ImageSize::Trained), Ok(([128.into(), 128.into()], Fit::LeadingRows)));
         assert_eq!(decide(ImageSize::Resampled([64; 2])), Ok(([64.into(), 64.into()], Fit::Resampled)));
     }

@@ -4,60 +4,55 @@
 //! one before. Every attention adds a learned number for each pair of offsets. No pre-norm: batch norms follow
 //! the projections.
 
+use super::argument::{Classes, Depth, Flag, Maybe, Probability, Stages, Width, arguments};
 use super::{Image, Outputs, PerStage, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::{Init, Tensor};
 use crate::nn::{
-    Fit, Release, batch_norm2d, conv2d, conv2d_no_bias, gelu, linear, map_to_tokens, merge_heads, pointwise, resample,
+    Fit, batch_norm2d, conv2d, conv2d_no_bias, gelu, linear, map_to_tokens, merge_heads, pointwise, resample,
     split_heads,
 };
 use crate::ops::{Conv, composite};
-use serde::{Deserialize, Serialize};
 
 /// The table of offsets between pixels grows with the fourth power of the image: here it takes 128 MiB.
 const LARGEST: usize = 1024;
 
-/// Arguments of `vit_pytorch.levit.LeViT`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct LeViT {
-    /// Side of the images, a multiple of 16.
-    pub image_size: usize,
-    /// Classes.
-    pub num_classes: usize,
-    /// Channels of the stages.
-    pub dim: PerStage,
-    /// Blocks of the stages.
-    pub depth: PerStage,
-    /// Heads of the stages.
-    pub heads: PerStage,
-    /// Hidden width of the feed-forward layers of a stage, in multiples of its channels.
-    pub mlp_mult: usize,
-    /// Stages.
-    #[serde(default = "stages")]
-    pub stages: usize,
-    /// Width of a head's queries and keys.
-    #[serde(default = "dim_key")]
-    pub dim_key: usize,
-    /// Width of a head's values.
-    #[serde(default = "dim_value")]
-    pub dim_value: usize,
-    /// Dropout in the stages.
-    #[serde(default)]
-    pub dropout: f64,
-    /// Classes of a second head, for distillation; none when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub num_distill_classes: Option<usize>,
-}
-
-fn stages() -> usize {
-    3
-}
-fn dim_key() -> usize {
-    32
-}
-fn dim_value() -> usize {
-    64
+arguments! {
+    /// Arguments of `vit_pytorch.levit.LeViT`.
+    pub struct LeViT {
+        /// Side of the images, a multiple of 16.
+        image_size: Width,
+        /// Classes; 0: no head, the pixels of the last map are given out.
+        num_classes: Classes,
+        /// Channels of the stages.
+        dim: Stages<Width>,
+        /// Blocks of the stages.
+        depth: Stages<Depth>,
+        /// Heads of the stages.
+        heads: Stages<Width>,
+        /// Hidden width of the feed-forward layers of a stage, in multiples of its channels.
+        mlp_mult: Width,
+        /// Stages.
+        stages: Depth = 3,
+        /// Width of a head's queries and keys.
+        dim_key: Width = 32,
+        /// Width of a head's values.
+        dim_value: Width = 64,
+        /// Dropout in the stages.
+        dropout: Probability = 0.0,
+        /// Classes of a second head, for distillation; none when absent.
+        num_distill_classes: Maybe<Width>,
+    }
+    options {
+        /// Dropout on attention maps too.
+        map_dropout: Flag = true,
+        /// Position biases are added as they are; else they are divided by the scale of the scores.
+        unscaled_bias: Flag = false,
+        /// The activation of feed-forward layers is GELU; else hard swish.
+        gelu: Flag = false,
+        /// The norm after an attention layer starts with a gain of 0; else 1.
+        zero_gain: Flag = true,
+    }
 }
 
 /// An attention layer and the feed-forward layer after it.
@@ -86,12 +81,12 @@ impl Variant for LeViT {
         Image { channels: 3, size: Some([self.image_size; 2]) }
     }
 
-    fn check(&self, _: Release) -> Vec<String> {
+    fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        if !self.image_size.is_multiple_of(16) {
-            let (below, above) = (self.image_size / 16 * 16, self.image_size.div_ceil(16) * 16);
-            let near = if below > 0 { format!("{below} or {above}") } else { above.to_string() };
-            wrong.push(format!("image_size: {} is not a multiple of 16; {near} would be", self.image_size));
+        wrong.extend(super::divides("image_size:", self.image_size, "the strides'", 16));
+        if self.num_distill_classes.is_some() {
+            let why = "num_distill_classes is of a second head beside one";
+            wrong.extend(super::needs_head(self.num_classes, why));
         }
         if self.image_size > LARGEST {
             let n = self.image_size;
@@ -108,11 +103,11 @@ impl Variant for LeViT {
         wrong
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
+    fn sizes(&self) -> Sizes {
         Sizes::squares(16, "its position biases are tables of offsets on a map of known size")
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
         let mut x = img;
         for (i, out) in [32, 64, 128, self.dim.at(0)].into_iter().enumerate() {
             x = conv2d(s.at("conv_embedding").at(i), x, out, 3, Conv::new().stride(2).pad(1));
@@ -123,15 +118,18 @@ impl Variant for LeViT {
             let bias = Bias { trained, fit };
             let block = Block { heads, out, mlp_mult: self.mlp_mult, shrink: false, dropout: self.dropout, bias };
             for i in 0..self.depth.at(stage) {
-                x = self.block(backbone.at(2 * stage).at("layers").at(i), r, x, block);
+                x = self.block(backbone.at(2 * stage).at("layers").at(i), x, block);
             }
             if stage + 1 < self.stages {
                 // Between stages `mlp_mult` and `dropout` are not passed on: they stay 2 and 0.
                 let out = self.dim.at(stage + 1);
                 let between = Block { heads: 2 * heads, out, mlp_mult: 2, shrink: true, dropout: 0.0, bias };
-                x = self.block(backbone.at(2 * stage + 1).at("layers.0"), r, x, between);
+                x = self.block(backbone.at(2 * stage + 1).at("layers.0"), x, between);
                 trained = trained.div_ceil(2);
             }
+        }
+        if self.num_classes == 0 {
+            return Outputs::last_hidden_state(map_to_tokens(x));
         }
         let x = x.mean(&[2, 3]);
         let mut outputs = Outputs::logits(linear(s.at("mlp_head"), x, self.num_classes));
@@ -140,31 +138,23 @@ impl Variant for LeViT {
         }
         outputs
     }
-
-    fn arguments(&self) -> toml::Table {
-        super::arguments(self)
-    }
 }
 
 impl LeViT {
     /// `[b, c, H, W] → [b, out, …]`.
-    fn block<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>, c: Block) -> T<'g> {
+    fn block<'g>(&self, s: Scope<'g>, x: T<'g>, c: Block) -> T<'g> {
         let _in = s.enter();
-        let attended = self.attention(s.at(0), r, x, c);
+        let attended = self.attention(s.at(0), x, c);
         let x = if c.shrink { attended } else { attended + x };
         let s = s.at(1);
         let h = pointwise(s.at("net.0"), x, c.out * c.mlp_mult);
-        let h = match r {
-            Release::V0_16 => gelu(h),
-            Release::V1 => composite::hard_swish(h),
-        };
-        let h = s.dropout(h, c.dropout);
+        let h = s.dropout(if self.gelu { gelu(h) } else { composite::hard_swish(h) }, c.dropout);
         s.dropout(pointwise(s.at("net.3"), h, c.out), c.dropout) + x
     }
 
     /// Attention over the pixels of a map. Keys `to_q`, `to_k`, `to_v` (`0` convolution, `1` batch norm),
     /// `pos_bias.weight`, `pos_indices`, `to_out` (`1` convolution, `2` batch norm).
-    fn attention<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>, c: Block) -> T<'g> {
+    fn attention<'g>(&self, s: Scope<'g>, x: T<'g>, c: Block) -> T<'g> {
         let _in = s.enter();
         let project = |name: &str, width: usize, op: Conv| {
             let s = s.at(name);
@@ -179,14 +169,13 @@ impl LeViT {
 
         let scale = (self.dim_key as f64).powf(-0.5);
         let bias = position_bias(s, x.size(2), c);
-        // Release 1 scales the bias away again; 0.16 adds it as it is.
-        let bias = if r == Release::V1 { bias / scale } else { bias };
+        let bias = if self.unscaled_bias { bias } else { bias / scale };
         let map = (q.matmul(k.t()) * scale + bias).softmax(-1);
         s.observe("attentions", map);
-        let map = if r == Release::V1 { s.dropout(map, c.dropout) } else { map };
+        let map = if self.map_dropout { s.dropout(map, c.dropout) } else { map };
         let out = merge_heads(map.matmul(v)).rearrange("b (h w) c -> b c h w", &[("h", side.0), ("w", side.1)]);
         let out = pointwise(s.at("to_out.1"), gelu(out), c.out);
-        let gain = if r == Release::V1 { Init::ZEROS } else { Init::ONES };
+        let gain = if self.zero_gain { Init::ZEROS } else { Init::ONES };
         s.dropout(batch_norm2d(s.at("to_out.2"), out, gain), c.dropout)
     }
 }
@@ -209,7 +198,7 @@ fn position_bias(s: Scope<'_>, side: usize, c: Block) -> T<'_> {
     if side == trained {
         return table.gather(0, indices).transpose(&[2, 0, 1]);
     }
-    if c.bias.fit == Fit::LeadingRows {
+    if c.bias.fit != Fit::Resampled {
         s.builder().error(format!("position biases are made for a map of {trained}×{trained}"), &[table]);
         return table.poison();
     }
@@ -276,7 +265,11 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         let e = resolve("image_size = 40\ndim = 8\ndepth = [1, 1, 1]\nheads = []").expect_err("refused");
-        for part in ["40 is not a multiple of 16; 32 or 48", "depth: 3 entries for 2 stages", "heads: 0 entries"] {
+        for part in [
+            "40 does not divide by the strides' 16; 32 or 48 would",
+            "depth: 3 entries for 2 stages",
+            "heads: 0 entries",
+        ] {
             assert!(e.contains(part), "{e}");
         }
         let e = resolve("image_size = 32\ndim = 'wide'\ndepth = 1\nheads = 2").expect_err("refused");

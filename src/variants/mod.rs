@@ -4,11 +4,14 @@
 //! the authoring vocabulary. `variants!` below is the only list: `list`, help, tests and errors
 //! enumerate it.
 
+pub mod argument;
 mod cait;
 mod cross_vit;
 mod cvt;
+mod declaration;
 mod deepvit;
 mod efficient;
+mod era;
 mod image_size;
 pub mod inner;
 mod levit;
@@ -16,30 +19,33 @@ mod local_vit;
 mod pit;
 mod rvt;
 mod t2t;
+mod token;
 mod vit;
 
-use crate::build::{BuildErrors, Builder, Scope, T};
-use crate::ir::{DType, Dim, Stage, TensorType};
-use crate::nn::{Fit, Release};
-use crate::ops::Graph;
-use serde::{Deserialize, Serialize};
+use crate::build::{Scope, T};
+use argument::{Argument, Arguments, Reader, Reading};
+use toml::{Table, Value};
 
+pub use crate::nn::Fit;
+pub use argument::PerStage;
 pub use cait::CaiT;
 pub use cross_vit::CrossViT;
 pub use cvt::CvT;
+pub use declaration::{Declaration, Declare, Registered};
 pub use deepvit::DeepViT;
 pub use efficient::Efficient;
+pub use era::{Era, Limit};
 pub use image_size::{ImageSize, Sizes, resampled_tables};
 pub use levit::LeViT;
 pub use local_vit::LocalViT;
 pub use pit::PiT;
 pub use rvt::RvT;
 pub use t2t::T2T;
+pub use token::TokenModel;
 pub use vit::ViT;
 
 /// One image or patch size: an integer for a square, or `[height, width]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(untagged, expecting = "an integer or [height, width]")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size2 {
     /// A square.
     Square(usize),
@@ -57,43 +63,47 @@ impl Size2 {
     }
 }
 
-/// One number for all stages, or a list with one for each.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(untagged, expecting = "an integer or a list of integers")]
-pub enum PerStage {
-    /// The same for all.
-    Same(usize),
-    /// The first stage's first.
-    Each(Vec<usize>),
-}
-
-impl PerStage {
-    /// The number of one stage; after the end of a list, its last entry.
-    pub fn at(&self, stage: usize) -> usize {
-        match self {
-            Self::Same(n) => *n,
-            Self::Each(list) => list.get(stage).or(list.last()).copied().unwrap_or(1),
-        }
-    }
-
-    /// One number for each of `stages`; a list that is too short goes on with its last entry.
-    pub fn of(&self, stages: usize) -> Vec<usize> {
-        (0..stages).map(|i| self.at(i)).collect()
-    }
-}
-
 /// How tokens become one vector.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pool {
     /// The class token.
-    #[default]
     Cls,
     /// The mean over all tokens.
     Mean,
 }
 
-/// What a model computes, in the order of the file's outputs.
+impl Pool {
+    /// `[b, n, d] → [b, d]`.
+    #[track_caller]
+    pub fn of(self, x: T<'_>) -> T<'_> {
+        match self {
+            Self::Cls => x.pick(1, 0),
+            Self::Mean => x.mean(&[1]),
+        }
+    }
+}
+
+impl Argument for Pool {
+    type Value = Self;
+
+    fn valid() -> String {
+        "cls or mean".into()
+    }
+
+    fn read(key: &str, v: &Value, to: &mut Reading<'_>) -> Option<Self> {
+        match v.as_str() {
+            Some("cls") => Some(Self::Cls),
+            Some("mean") => Some(Self::Mean),
+            _ => argument::unexpected::<Self>(key, v, to),
+        }
+    }
+
+    fn write(v: &Self) -> Option<Value> {
+        Some(if *v == Self::Cls { "cls" } else { "mean" }.into())
+    }
+}
+
+/// The values that a model computes, in the order of the file's outputs.
 #[derive(Clone, Debug)]
 pub struct Outputs<'g>(pub Vec<(&'static str, T<'g>)>);
 
@@ -102,7 +112,8 @@ impl<'g> Outputs<'g> {
     pub fn logits(x: T<'g>) -> Self {
         Self(vec![("logits", x)])
     }
-    /// Tokens of a model without a head.
+
+    /// Tokens `[batch, n, width]` of a model without a head, as they enter pooling.
     pub fn last_hidden_state(x: T<'g>) -> Self {
         Self(vec![("last_hidden_state", x)])
     }
@@ -117,23 +128,29 @@ pub struct Image {
     pub size: Option<[usize; 2]>,
 }
 
-/// A model declaration.
+/// A model. `image` and `forward` are all it takes to compile a variant of one's own.
 pub trait Variant: std::fmt::Debug {
     /// The images it takes.
     fn image(&self) -> Image;
 
-    /// Relations between fields that types cannot say; each broken one as `key: reason`.
-    fn check(&self, r: Release) -> Vec<String>;
-
-    /// Which other images it can be declared for.
-    fn sizes(&self, r: Release) -> Sizes;
-
     /// Emits the model. `img` is `[batch, channels, height, width]`; `fit` says what position tables do when it is
     /// not of the size they are made for.
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g>;
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g>;
 
-    /// The resolved arguments, defaults included.
-    fn arguments(&self) -> toml::Table;
+    /// Its steps, where it is a model of one sequence of tokens.
+    fn tokens(&self) -> Option<&dyn TokenModel> {
+        None
+    }
+
+    /// Which other images it can be declared for: any of known size that the graph of `forward` takes.
+    fn sizes(&self) -> Sizes {
+        Sizes { step: [1; 2], square: false, symbolic: Err("it does not say that it can") }
+    }
+
+    /// Relations between fields that types cannot say; each broken one as `key: reason`.
+    fn check(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A line of the registry.
@@ -145,15 +162,15 @@ pub struct Entry {
     pub title: &'static str,
     /// arXiv number.
     pub paper: &'static str,
-    /// Releases that have it.
-    pub releases: &'static [Release],
+    /// Releases that have it, newest last.
+    pub eras: &'static [Era],
     /// The template file that ships with the tool: presets.
     pub template: &'static str,
-    /// From arguments to a declaration.
-    pub parse: fn(toml::Table) -> Result<Box<dyn Variant>, toml::de::Error>,
-    /// The names of its arguments.
-    pub keys: fn() -> &'static [&'static str],
+    /// From a table of arguments to a model and its resolved arguments.
+    read: Read,
 }
+
+type Read = fn(&Entry, &Table, &Era, &mut Reading<'_>) -> Option<(Box<dyn Variant>, Table)>;
 
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -161,33 +178,60 @@ impl std::fmt::Debug for Entry {
     }
 }
 
+impl Entry {
+    /// Reads the arguments of a model of this era; everything wrong with them is added to `to`.
+    pub fn read(&self, arguments: &Table, era: &'static Era, to: &mut Reading<'_>) -> Option<Declaration> {
+        let (variant, arguments) = (self.read)(self, arguments, era, to)?;
+        let registered = Some(Registered { variant: self.name, era, arguments });
+        Some(Declaration { name: self.name.to_owned(), variant, registered, input_size: None })
+    }
+}
+
+/// Keys of every model file, besides the variant's arguments.
+pub const COMMON_KEYS: &[&str] = &["variant", "release", "input_size"];
+
+fn read<V: Variant + Arguments + 'static>(
+    entry: &Entry,
+    table: &Table,
+    era: &Era,
+    to: &mut Reading<'_>,
+) -> Option<(Box<dyn Variant>, Table)> {
+    let newest = entry.eras.last().expect("every variant has an era");
+    era.check(table, newest, to);
+    let mut from = Reader { table, era: &era.options(), path: "", to };
+    from.known(entry.name, V::KEYS, COMMON_KEYS);
+    let v = V::read(&mut from)?;
+    to.wrong.extend(v.check());
+    let arguments = v.write();
+    Some((Box::new(v), arguments))
+}
+
 macro_rules! variants {
-    ($($name:literal => $ty:ty, $title:literal, $paper:literal, $releases:expr;)*) => {
+    ($($name:literal => $ty:ty, $title:literal, $paper:literal, $eras:expr;)*) => {
         /// Every variant.
         pub const VARIANTS: &[Entry] = &[$(Entry {
             name: $name,
             title: $title,
             paper: $paper,
-            releases: $releases,
+            eras: $eras,
             template: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/", $name, ".toml")),
-            parse: |t| Ok(Box::new(t.try_into::<$ty>()?)),
-            keys: || serde_fields::<$ty>(),
+            read: read::<$ty>,
         },)*];
     };
 }
 
 variants! {
-    "vit" => ViT, "Vision Transformer", "2010.11929", &Release::ALL;
-    "deepvit" => DeepViT, "Deep Vision Transformer", "2103.11886", &Release::ALL;
-    "cait" => CaiT, "Class-attention in Image Transformers", "2103.17239", &Release::ALL;
-    "t2t" => T2T, "Tokens-to-Token ViT", "2101.11986", &Release::ALL;
-    "cross_vit" => CrossViT, "Cross-attention multi-scale Vision Transformer", "2103.14899", &Release::ALL;
-    "pit" => PiT, "Pooling-based Vision Transformer", "2103.16302", &Release::ALL;
-    "levit" => LeViT, "LeViT", "2104.01136", &Release::ALL;
-    "cvt" => CvT, "Convolutional vision Transformer", "2103.15808", &Release::ALL;
-    "local_vit" => LocalViT, "LocalViT", "2104.05707", &Release::ALL;
-    "rvt" => RvT, "Rotary Vision Transformer", "2104.09864", &Release::ALL;
-    "efficient" => Efficient, "Vision Transformer around a transformer of choice", "2102.03902", &Release::ALL;
+    "vit" => ViT, "Vision Transformer", "2010.11929", era::VIT;
+    "deepvit" => DeepViT, "Deep Vision Transformer", "2103.11886", era::DEEPVIT;
+    "cait" => CaiT, "Class-attention in Image Transformers", "2103.17239", era::CAIT;
+    "t2t" => T2T, "Tokens-to-Token ViT", "2101.11986", era::T2T;
+    "cross_vit" => CrossViT, "Cross-attention multi-scale Vision Transformer", "2103.14899", era::CROSS_VIT;
+    "pit" => PiT, "Pooling-based Vision Transformer", "2103.16302", era::PIT;
+    "levit" => LeViT, "LeViT", "2104.01136", era::LEVIT;
+    "cvt" => CvT, "Convolutional vision Transformer", "2103.15808", era::CVT;
+    "local_vit" => LocalViT, "LocalViT", "2104.05707", era::LOCAL_VIT;
+    "rvt" => RvT, "Rotary Vision Transformer", "2104.09864", era::RVT;
+    "efficient" => Efficient, "Vision Transformer around a transformer of choice", "2102.03902", era::EFFICIENT;
 }
 
 /// The entry of this name; `-` and `_` are the same.
@@ -196,52 +240,19 @@ pub fn find(name: &str) -> Option<&'static Entry> {
     VARIANTS.iter().find(|e| e.name == name)
 }
 
-/// The field names that `T` deserializes from.
-fn serde_fields<T: for<'d> Deserialize<'d>>() -> &'static [&'static str] {
-    use serde::de::{Deserializer, Error, Visitor, value::Error as Stop};
-    struct Spy<'a>(&'a mut &'static [&'static str]);
-    impl<'de> Deserializer<'de> for Spy<'_> {
-        type Error = Stop;
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
-            Err(Stop::custom("only structs are asked for"))
-        }
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: &'static [&'static str],
-            _: V,
-        ) -> Result<V::Value, Stop> {
-            *self.0 = fields;
-            Err(Stop::custom("the names are all that is wanted"))
-        }
-        serde::forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
-            unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
-    }
-    let mut fields: &'static [&'static str] = &[];
-    let _ = T::deserialize(Spy(&mut fields));
-    fields
+/// The kinds of intermediate values that can be asked for.
+pub const TAPS: &[&str] = &["attentions"];
+
+/// Class scores of `tokens`, or the tokens themselves where there are no classes.
+fn classify<'g>(classes: usize, tokens: T<'g>, head: impl FnOnce(T<'g>) -> T<'g>) -> Outputs<'g> {
+    if classes == 0 { Outputs::last_hidden_state(tokens) } else { Outputs::logits(head(tokens)) }
 }
 
-/// Resolved arguments of a declaration, in order of its fields.
-fn arguments<V: Serialize>(v: &V) -> toml::Table {
-    toml::Table::try_from(v).expect("declarations are plain numbers, names and lists")
-}
-
-/// The default of `channels`.
-fn channels() -> usize {
-    3
-}
-
-/// The default of an argument: this number.
-fn number<const N: usize>() -> usize {
-    N
-}
-
-/// The default of `dim_head`.
-fn dim_head() -> usize {
-    64
+/// Reports `num_classes = 0` of a model that has no one sequence of tokens.
+fn needs_head(classes: usize, why: &str) -> Option<String> {
+    (classes == 0).then(|| {
+        format!("num_classes: 0 is a model without a head, which gives out its tokens; {why}; 1 or more is valid")
+    })
 }
 
 /// Rows and columns of patches of an image.
@@ -249,19 +260,10 @@ fn grid(image: Size2, patch: Size2) -> [usize; 2] {
     [0, 1].map(|i| image.hw()[i] / patch.hw()[i])
 }
 
-/// Whether the image divides in patches, and whether the release takes rectangles.
-fn patch_grid(r: Release, image: Size2, patch: Size2) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (key, v) in [("image_size", image), ("patch_size", patch)] {
-        if r == Release::V0_16 && matches!(v, Size2::Rect([h, w]) if h != w) {
-            wrong.push(format!("{key}: release 0.16 takes one integer; [height, width] needs release = \"1\""));
-        }
-    }
-    for (i, side) in ["height", "width"].into_iter().enumerate() {
-        let (n, p) = (image.hw()[i], patch.hw()[i]);
-        wrong.extend(divides(&format!("image_size: {side}"), n, "patch_size", p));
-    }
-    wrong
+/// Whether the image divides into patches.
+fn divides_into_patches(image: Size2, patch: Size2) -> Vec<String> {
+    let sides = ["height", "width"].into_iter().zip(image.hw()).zip(patch.hw());
+    sides.filter_map(|((side, n), p)| divides(&format!("image_size: {side}"), n, "patch_size", p)).collect()
 }
 
 /// Whether `n`, called `what`, is a multiple of `p`, called `by`; if not, what is.
@@ -280,69 +282,57 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
     (a / gcd).saturating_mul(b)
 }
 
-/// What a variant that always has a head says of `num_classes = 0`.
-fn no_classes(num_classes: usize) -> Option<String> {
-    (num_classes == 0).then(|| "num_classes: 0 is out of range; the head needs at least 1".into())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::{Model, Source, parse_set};
 
-/// What a variant says of `channels` that got this argument in release 1.
-fn not_rgb(r: Release, channels: usize) -> Option<String> {
-    (r == Release::V0_16 && channels != 3)
-        .then(|| format!("channels: release 0.16 takes only 3; {channels} needs release = \"1\""))
-}
+    /// Tokens without a head, by variant: `[batch, n, d]` of its preset `tiny`.
+    const TOKENS: &[(&str, &str)] = &[
+        ("vit", "[batch, 5, 24]"),
+        ("deepvit", "[batch, 5, 24]"),
+        ("cait", "[batch, 5, 24]"),
+        ("t2t", "[batch, 26, 24]"),
+        ("pit", "[batch, 5, 16]"),
+        ("levit", "[batch, 4, 12]"),
+        ("cvt", "[batch, 4, 10]"),
+        ("local_vit", "[batch, 17, 4]"),
+        ("rvt", "[batch, 5, 24]"),
+        ("efficient", "[batch, 17, 24]"),
+    ];
 
-/// What to declare besides the model itself.
-#[derive(Clone, Debug, Default)]
-pub struct Declare {
-    /// A number of images, or `None` for a symbolic batch.
-    pub batch: Option<usize>,
-    /// Height and width of the images fed; `None` for the model's own.
-    pub input_size: Option<[usize; 2]>,
-    /// Which images the model is declared for.
-    pub image_size: ImageSize,
-    /// Intermediate values to give out too; `attentions` is the only kind.
-    pub taps: Vec<String>,
-}
-
-/// The kinds of intermediate values that can be asked for.
-pub const TAPS: &[&str] = &["attentions"];
-
-/// Builds the graph of a declaration: input `pixel_values`, outputs as the model names them, and taps.
-pub fn declare(name: &str, v: &dyn Variant, r: Release, options: &Declare) -> Result<Graph, BuildErrors> {
-    let b = Builder::new(name, Stage::Built);
-    options.taps.iter().for_each(|t| b.want(t));
-    let image = v.image();
-    let ([h, w], fit) = match options.image_size.decide(name, v, r, options.input_size) {
-        Ok(decided) => decided,
-        Err(e) => {
-            b.error(e, &[]);
-            return b.finish();
+    #[test]
+    fn no_classes_is_no_head_everywhere() {
+        let none = parse_set("num_classes=0").expect("a setting");
+        for (v, era) in VARIANTS.iter().flat_map(|v| v.eras.iter().map(move |era| (v, era))) {
+            let set = [none.clone(), ("release".to_owned(), era.name.into())];
+            let m = match Model::resolve(&Source::Preset(v.name, "tiny"), &set) {
+                Ok(m) => m.declaration,
+                Err(e) => {
+                    assert_eq!(v.name, "cross_vit", "{e}");
+                    assert!(e.to_string().contains("num_classes: 0 is a model without a head"), "{e}");
+                    continue;
+                }
+            };
+            let g = m.declare(&Declare::default()).unwrap_or_else(|e| panic!("{}: {e}", v.name));
+            let [tokens] = g.outputs() else { panic!("{}: one output", v.name) };
+            let shape = g.ty(tokens.value).shape.to_string();
+            assert!(TOKENS.contains(&(v.name, &shape)), "{} {era}: {shape}", v.name);
+            assert_eq!(tokens.name, "last_hidden_state");
+            let head = |path: &str| ["mlp_head", "to_logits", "layers.5"].iter().any(|h| path.starts_with(h));
+            assert!(g.params().all(|p| !head(&p.path)), "{}", v.name);
         }
-    };
-    let batch = options.batch.map_or_else(|| b.symbol("batch"), Dim::from);
-    let shape = [batch, image.channels.into(), h, w];
-    let img = b.input("pixel_values", TensorType::new(DType::F32, shape));
-    let outputs = v.forward(r, b.root(), img, fit);
-    for (name, t) in &outputs.0 {
-        b.output(name, *t);
+        let two = [none, parse_set("num_distill_classes=3").expect("a setting")];
+        let e = Model::resolve(&Source::Preset("levit", "tiny"), &two).expect_err("two heads").to_string();
+        assert!(e.contains("num_classes: 0 is a model without a head") && e.contains("1 or more is valid"), "{e}");
     }
-    for tap in &options.taps {
-        give_out(&b, tap);
-    }
-    b.finish()
-}
 
-/// All observed values stacked as `[batch, layers, …]` when their shapes agree, else one output for each.
-fn give_out(b: &Builder, tap: &str) {
-    let seen = b.observed(tap);
-    let Some(first) = seen.first() else {
-        b.error(format!("the model has no `{tap}` to give out"), &[]);
-        return;
-    };
-    if seen.iter().all(|t| t.ty() == first.ty()) {
-        let layers: Vec<T<'_>> = seen.iter().map(|t| t.unsqueeze(1)).collect();
-        b.output(tap, T::concat(&layers, 1));
-    } else {
-        seen.iter().enumerate().for_each(|(i, t)| b.output(&format!("{tap}.{i}"), *t));
+    #[test]
+    fn a_dropout_of_zero_may_be_an_integer() {
+        for v in VARIANTS.iter().filter(|v| v.name != "efficient") {
+            let set = [parse_set("dropout=0").expect("a setting")];
+            let m = Model::resolve(&Source::Preset(v.name, "tiny"), &set).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(m.to_table()["dropout"].as_float(), Some(0.0), "{}", v.name);
+        }
     }
 }

@@ -1,59 +1,57 @@
 //! PiT: stages joined by pooling, as in convolutional networks (Heo et al. 2021, arXiv 2103.16302).
 
-use super::{Image, Outputs, PerStage, Sizes, Variant};
+use super::argument::{Classes, Depth, Flag, LARGEST, List, Probability, Stages, Width, arguments};
+use super::{Image, Outputs, PerStage, Sizes, Variant, classify};
 use crate::build::{Scope, T};
 use crate::ir::{Dim, Init};
-use crate::nn::{
-    Attention, Fit, Release, Transformer, conv2d, layer_norm, linear, positions, prepend_class_token, transformer,
-};
+use crate::nn::{Fit, Heads, Transformer, class_and_positions, conv2d, linear, normed_linear, transformer};
 use crate::ops::Conv;
-use serde::{Deserialize, Serialize};
 
-/// Widths above this are mistakes, as in any other argument.
-const WIDEST: usize = 1 << 20;
-
-/// Arguments of `vit_pytorch.pit.PiT`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct PiT {
-    /// Side of the images.
-    pub image_size: usize,
-    /// Side of a patch; patches overlap by half.
-    pub patch_size: usize,
-    /// Classes.
-    pub num_classes: usize,
-    /// Width of the first stage; every pooling doubles it.
-    pub dim: usize,
-    /// Blocks of each stage.
-    pub depth: Vec<usize>,
-    /// Attention heads.
-    pub heads: PerStage,
-    /// Hidden width of the feed-forward layers, the same in all stages.
-    pub mlp_dim: usize,
-    /// Width of one head, the same in all stages.
-    #[serde(default = "super::dim_head")]
-    pub dim_head: usize,
-    /// Dropout in the blocks.
-    #[serde(default)]
-    pub dropout: f64,
-    /// Dropout after the embedding.
-    #[serde(default)]
-    pub emb_dropout: f64,
-    /// Image channels.
-    #[serde(default = "super::channels")]
-    pub channels: usize,
+arguments! {
+    /// Arguments of `vit_pytorch.pit.PiT`.
+    pub struct PiT {
+        /// Side of the images.
+        image_size: Width,
+        /// Side of a patch; patches overlap by half.
+        patch_size: Width,
+        /// Classes; 0: no head, the tokens of the last stage are given out.
+        num_classes: Classes,
+        /// Width of the first stage; every pooling doubles it.
+        dim: Width,
+        /// Blocks of each stage.
+        depth: List<Depth>,
+        /// Attention heads.
+        heads: Stages<Width>,
+        /// Hidden width of the feed-forward layers, the same in all stages.
+        mlp_dim: Width,
+        /// Width of one head, the same in all stages.
+        dim_head: Width = 64,
+        /// Dropout in the blocks.
+        dropout: Probability = 0.0,
+        /// Dropout after the embedding.
+        emb_dropout: Probability = 0.0,
+        /// Image channels.
+        channels: Width = 3,
+    }
+    options {
+        /// Dropout on attention maps too.
+        map_dropout: Flag = true,
+        /// Pooling widens in its second convolution; else in the first, two channels from each.
+        pool_widens_last: Flag = false,
+        /// The whole table of positions is added, so only images of `image_size` fit.
+        whole_table: Flag = false,
+    }
 }
 
 /// Halves the grid and doubles the width: `[b, 1+n, d] → [b, 1+⌈√n/2⌉², 2d]`. Keys `cls_ff`, `downsample.net.{0,1}`.
-fn pool<'g>(s: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
+fn pool<'g>(s: Scope<'g>, x: T<'g>, widens_last: bool) -> T<'g> {
     let _in = s.enter();
     let (n, d) = (x.size(1) - 1, x.size(-1));
     let cls = linear(s.at("cls_ff"), x.narrow(1, 0, 1), 2 * d);
     // The grid is taken to be square, from the number of patches.
     let map = x.narrow(1, 1, n).rearrange("b (h w) d -> b d h w", &[("h", n.isqrt().into())]);
     let net = s.at("downsample.net");
-    // Release 0.16 widens in the second convolution; 1 already in the first, two channels from each.
-    let out = if r == Release::V0_16 { d } else { 2 * d };
+    let out = if widens_last { d } else { 2 * d };
     let map = conv2d(net.at(0), map, out, 3, Conv::new().stride(2).pad(1).groups(d));
     let map = conv2d(net.at(1), map, 2 * d, 1, Conv::new());
     T::concat(&[cls, map.rearrange("b d h w -> b (h w) d", &[])], 1)
@@ -78,10 +76,9 @@ impl Variant for PiT {
         Image { channels: self.channels, size: Some([self.image_size; 2]) }
     }
 
-    fn check(&self, r: Release) -> Vec<String> {
+    fn check(&self) -> Vec<String> {
         let grid = super::divides("image_size:", self.image_size, "patch_size", self.patch_size);
-        let mut wrong: Vec<String> = grid.into_iter().chain(super::no_classes(self.num_classes)).collect();
-        wrong.extend(super::not_rgb(r, self.channels));
+        let mut wrong: Vec<String> = grid.into_iter().collect();
         if self.patch_size < 2 {
             wrong.push("patch_size: 1 has no half to step by; at least 2 is valid".into());
         }
@@ -95,52 +92,43 @@ impl Variant for PiT {
             let n = heads.len();
             wrong.push(format!("heads: {n} entries for {stages} stages; one number or one for each stage is valid"));
         }
-        let most = (WIDEST / self.dim).checked_ilog2().map_or(0, |n| n as usize) + 1;
+        let most = (LARGEST / self.dim).checked_ilog2().map_or(0, |n| n as usize) + 1;
         if stages > most {
             wrong.push(format!("depth: dim {} doubles in every stage; at most {most} stages are valid", self.dim));
         }
         wrong
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
+    fn sizes(&self) -> Sizes {
         let why = "its pooling needs tokens laid out as a square map, and a symbolic number of them has no known side";
         Sizes::squares(self.patch_size, why)
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
-        let (p, d) = (self.patch_size, self.dim);
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+        let p = self.patch_size;
         let side = (self.image_size - p) / (p / 2) + 1;
         let embedded = self.embed(s.at("to_patch_embedding.2"), img);
         let grid = [Dim::from(embedded.size(1).isqrt()), embedded.size(1).isqrt().into()];
-        let mut x = prepend_class_token(s, embedded, [1, 1, d]);
-        let mut pos = s.param("pos_embedding", [1, side * side + 1, d], Init::NORMAL);
-        // Release 0.16 adds the whole table, so that only images of `image_size` fit.
-        if r == Release::V1 || fit == Fit::Resampled {
-            pos = positions(pos, x, 1, [side; 2], &grid, fit);
-        }
-        x = s.dropout(x + pos, self.emb_dropout);
+        let fit = if self.whole_table { fit.whole() } else { fit };
+        let mut x = s.dropout(class_and_positions(s, embedded, [side; 2], &grid, fit), self.emb_dropout);
         let stages = self.depth.len();
-        for (i, (&depth, heads)) in self.depth.iter().zip(self.heads.of(stages)).enumerate() {
-            let attention = Attention { heads, dim_head: self.dim_head, dropout: self.dropout };
+        for (i, &depth) in self.depth.iter().enumerate() {
+            let (heads, dim_head, dropout) = (self.heads.at(i), self.dim_head, self.dropout);
+            let attention = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
             let c = Transformer { depth, attention, mlp_dim: self.mlp_dim };
-            x = transformer(s.at("layers").at(2 * i), r, x, &c);
+            x = transformer(s.at("layers").at(2 * i), x, &c);
             if i + 1 < stages {
-                x = pool(s.at("layers").at(2 * i + 1), r, x);
+                x = pool(s.at("layers").at(2 * i + 1), x, self.pool_widens_last);
             }
         }
-        let cls = layer_norm(s.at("mlp_head.0"), x.pick(1, 0));
-        Outputs::logits(linear(s.at("mlp_head.1"), cls, self.num_classes))
-    }
-
-    fn arguments(&self) -> toml::Table {
-        super::arguments(self)
+        classify(self.num_classes, x, |x| normed_linear(s.at("mlp_head"), x.pick(1, 0), self.num_classes))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::template::{Model, Source, parse_set};
-    use crate::variants::{Declare, declare};
+    use crate::variants::Declare;
 
     fn tiny(sets: &[&str]) -> Result<Model, String> {
         let sets: Vec<_> = sets.iter().map(|s| parse_set(s).expect("a setting")).collect();
@@ -163,9 +151,8 @@ mod tests {
     #[test]
     fn only_release_1_takes_smaller_images() {
         let fed = |release: &str| {
-            let m = tiny(&[release]).expect("a model");
-            let options = Declare { input_size: Some([8, 8]), ..Declare::default() };
-            declare("pit", &*m.variant, m.release, &options).map(|_| ()).map_err(|e| e.to_string())
+            let m = tiny(&[release, "input_size=8"]).expect("a model");
+            m.declaration.declare(&Declare::default()).map(|_| ()).map_err(|e| e.to_string())
         };
         assert!(fed("release=0.16").expect_err("the table is larger").contains("add"));
         assert_eq!(fed("release=1"), Ok(()));

@@ -1,62 +1,62 @@
 //! RvT: ViT with rotary positions (Su et al. 2021, arXiv 2104.09864), convolved queries and gated feed-forward
 //! layers, vit-pytorch's own combination.
 
-use super::{Image, Outputs, Size2, Sizes, Variant};
+use super::argument::{Classes, Depth, Flag, Probability, Width, arguments};
+use super::{Image, Outputs, Sizes, Variant, classify};
 use crate::build::{Scope, T};
 use crate::ir::Tensor;
 use crate::nn::{
-    Fit, Release, axial_angles, depthwise_no_bias, gelu, layer_norm, linear, linear_no_bias, linspace, map_to_tokens,
-    merge_heads, patches, pointwise_no_bias, prepend_class_token, rotate, scaled_dot_product, split_heads,
+    Fit, Heads, axial_angles, depthwise_no_bias, gelu, layer_norm, linear, linear_no_bias, linspace, map_to_tokens,
+    merge_heads, normed_linear, patches, pointwise_no_bias, prepend_class_token, rotate, scaled_dot_product,
+    split_heads,
 };
 use crate::ops::Conv;
-use serde::{Deserialize, Serialize};
 
 /// The kernel of the query convolution.
 const KERNEL: usize = 5;
 
-/// Arguments of `vit_pytorch.rvt.RvT`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct RvT {
-    /// Side of the images; in release 1 half of it is the highest frequency.
-    pub image_size: usize,
-    /// Side of a patch.
-    pub patch_size: usize,
-    /// Classes.
-    pub num_classes: usize,
-    /// Model width.
-    pub dim: usize,
-    /// Blocks.
-    pub depth: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Hidden width of the feed-forward layers.
-    pub mlp_dim: usize,
-    /// Image channels.
-    #[serde(default = "super::channels")]
-    pub channels: usize,
-    /// Width of one head.
-    #[serde(default = "super::dim_head")]
-    pub dim_head: usize,
-    /// Dropout in the blocks.
-    #[serde(default)]
-    pub dropout: f64,
-    /// Accepted, and without effect, as in the original.
-    #[serde(default)]
-    pub emb_dropout: f64,
-    /// Rotary positions (release 1 can do without).
-    #[serde(default = "yes")]
-    pub use_rotary: bool,
-    /// Queries by a convolution (release 1 can do without).
-    #[serde(default = "yes")]
-    pub use_ds_conv: bool,
-    /// Gated feed-forward layers (release 1 can do without).
-    #[serde(default = "yes")]
-    pub use_glu: bool,
-}
-
-fn yes() -> bool {
-    true
+arguments! {
+    /// Arguments of `vit_pytorch.rvt.RvT`.
+    pub struct RvT {
+        /// Side of the images; in release 1 the highest frequency is half of it.
+        image_size: Width,
+        /// Side of a patch.
+        patch_size: Width,
+        /// Classes; 0: no head.
+        num_classes: Classes,
+        /// Model width.
+        dim: Width,
+        /// Blocks.
+        depth: Depth,
+        /// Attention heads.
+        heads: Width,
+        /// Hidden width of the feed-forward layers.
+        mlp_dim: Width,
+        /// Image channels.
+        channels: Width = 3,
+        /// Width of one head.
+        dim_head: Width = 64,
+        /// Dropout in the blocks.
+        dropout: Probability = 0.0,
+        /// Accepted, and without effect, as in the original.
+        emb_dropout: Probability = 0.0,
+        /// Rotary positions.
+        use_rotary: Flag = true,
+        /// Queries by a convolution.
+        use_ds_conv: Flag = true,
+        /// Gated feed-forward layers.
+        use_glu: Flag = true,
+    }
+    options {
+        /// Dropout on attention maps too.
+        map_dropout: Flag = true,
+        /// Frequencies from 1 to 5 by equal ratios; else from 1 to half the image by equal steps.
+        octave_scales: Flag = false,
+        /// A head may have channels beyond a multiple of 4, which are not rotated.
+        partial_rotation: Flag = true,
+        /// The class token is projected where its query is of another width.
+        class_projection: Flag = true,
+    }
 }
 
 impl Variant for RvT {
@@ -64,28 +64,20 @@ impl Variant for RvT {
         Image { channels: self.channels, size: Some([self.image_size; 2]) }
     }
 
-    fn check(&self, r: Release) -> Vec<String> {
-        let mut wrong = super::patch_grid(r, Size2::Square(self.image_size), Size2::Square(self.patch_size));
-        if r == Release::V1 {
-            return wrong;
-        }
-        for (key, on) in [("use_rotary", self.use_rotary), ("use_ds_conv", self.use_ds_conv), ("use_glu", self.use_glu)]
-        {
-            if !on {
-                wrong.push(format!("{key}: release 0.16 has no such option; false needs release = \"1\""));
-            }
-        }
-        if !self.dim_head.is_multiple_of(4) {
+    fn check(&self) -> Vec<String> {
+        let divides = super::divides("image_size:", self.image_size, "patch_size", self.patch_size);
+        let mut wrong: Vec<String> = divides.into_iter().collect();
+        if !self.partial_rotation && !self.dim_head.is_multiple_of(4) {
             wrong.push(format!(
-                "dim_head: {} is not a multiple of 4, in which release 0.16 rotates; release = \"1\" leaves the rest \
+                "dim_head: {} is not a multiple of 4, in which this release rotates; release = \"1\" leaves the rest \
                  unrotated",
                 self.dim_head
             ));
         }
         let inner = self.heads * self.dim_head;
-        if inner != self.dim {
+        if !self.class_projection && inner != self.dim {
             wrong.push(format!(
-                "dim: release 0.16 hands the class token on as a query of heads * dim_head = {inner} entries; \
+                "dim: this release passes the class token on as a query of heads * dim_head = {inner} entries; \
                  dim = {inner}, not {}",
                 self.dim
             ));
@@ -93,53 +85,50 @@ impl Variant for RvT {
         wrong
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
+    fn sizes(&self) -> Sizes {
         let why = "its rotary angles are computed for a square of known side";
         Sizes::squares(self.patch_size, why)
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, _: Fit) -> Outputs<'g> {
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, _: Fit) -> Outputs<'g> {
         let patch = [self.patch_size; 2];
         let grid = [2, 3].map(|axis| img.size(axis) / self.patch_size);
         // Neither a norm around the embedding nor dropout after it, in either release.
-        let x = linear(s.at("to_patch_embedding.1"), patches(img, patch), self.dim);
-        let mut x = prepend_class_token(s, x, [1, 1, self.dim]);
-        let scales = s.at("transformer.pos_emb").computed("scales", self.scales(r));
+        let x = linear(s.at("to_patch_embedding.1"), patches(s, img, patch), self.dim);
+        let mut x = prepend_class_token(s, x);
+        let scales = s.at("transformer.pos_emb").computed("scales", self.scales());
         // The side of a square of as many tokens, whatever the shape of the grid.
         let rotary = self.use_rotary && self.dim_head >= 4;
         let angles = rotary.then(|| axial_angles(scales, (grid[0] * grid[1]).isqrt()));
         for i in 0..self.depth {
             let layer = s.at("transformer.layers").at(i);
             let _in = layer.enter();
-            x = self.attention(layer.at(0), r, x, grid, angles) + x;
-            x = self.feed_forward(layer.at(1), r, x) + x;
+            x = self.attention(layer.at(0), x, grid, angles) + x;
+            x = self.feed_forward(layer.at(1), x) + x;
         }
-        let x = layer_norm(s.at("mlp_head.0"), x.pick(1, 0));
-        Outputs::logits(linear(s.at("mlp_head.1"), x, self.num_classes))
-    }
-
-    fn arguments(&self) -> toml::Table {
-        super::arguments(self)
+        classify(self.num_classes, x, |x| normed_linear(s.at("mlp_head"), x.pick(1, 0), self.num_classes))
     }
 }
 
 impl RvT {
     /// Frequencies of the angles, `[dim_head / 4]`.
-    fn scales(&self, r: Release) -> Tensor {
+    fn scales(&self) -> Tensor {
         let n = self.dim_head / 4;
-        let scales = match r {
-            Release::V0_16 => linspace(0.0, 5f32.log2(), n).into_iter().map(f32::exp2).collect(),
-            Release::V1 => linspace(1.0, self.image_size as f32 / 2.0, n),
+        let scales = if self.octave_scales {
+            linspace(0.0, 5f32.log2(), n).into_iter().map(f32::exp2).collect()
+        } else {
+            linspace(1.0, self.image_size as f32 / 2.0, n)
         };
         Tensor::new(&[n], scales)
     }
 
-    /// Norm and rotary attention, `[b, 1+n, d] → [b, 1+n, d]`, the class token first. Keys `norm`, then (under `fn`
-    /// in 0.16) `to_q`, `to_kv`, `to_out.0`.
-    fn attention<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>, grid: [usize; 2], angles: Option<[T<'g>; 2]>) -> T<'g> {
-        let inner = self.heads * self.dim_head;
+    /// Norm and rotary attention, `[b, 1+n, d] → [b, 1+n, d]`, the class token first. Keys `norm`, `to_q`, `to_kv`,
+    /// `to_out.0`.
+    fn attention<'g>(&self, s: Scope<'g>, x: T<'g>, grid: [usize; 2], angles: Option<[T<'g>; 2]>) -> T<'g> {
+        let (heads, dim_head, dropout) = (self.heads, self.dim_head, self.dropout);
+        let c = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
+        let inner = c.width();
         let x = layer_norm(s.at("norm"), x);
-        let s = r.body(s);
         let _in = s.enter();
         let q = if self.use_ds_conv {
             self.convolved(s.at("to_q"), x, grid)
@@ -149,7 +138,7 @@ impl RvT {
         let [k, v] = linear_no_bias(s.at("to_kv"), x, 2 * inner).chunk(-1);
         let [q, k, v] = [q, k, v].map(|t| split_heads(t, self.heads));
         let [q, k] = [q, k].map(|t| angles.map_or(t, |a| turned(t, a)));
-        let out = merge_heads(scaled_dot_product(s, r, q, k, v, self.dropout));
+        let out = merge_heads(scaled_dot_product(s, q, k, v, c));
         s.dropout(linear(s.at("to_out.0"), out, self.dim), self.dropout)
     }
 
@@ -166,13 +155,9 @@ impl RvT {
         T::concat(&[cls, map_to_tokens(map)], 1)
     }
 
-    /// Norm and two linear maps with a GELU, which in the gated form multiplies the other half. Keys: 0.16 `norm`,
-    /// `fn.net.{0,3}`; 1 `net.{0,1,4}`.
-    fn feed_forward<'g>(&self, s: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
-        let (norm, up, down) = match r {
-            Release::V0_16 => (s.at("norm"), s.at("fn.net.0"), s.at("fn.net.3")),
-            Release::V1 => (s.at("net.0"), s.at("net.1"), s.at("net.4")),
-        };
+    /// Norm and two linear maps with a GELU, which in the gated form multiplies the other half. Keys `net.{0,1,4}`.
+    fn feed_forward<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        let [norm, up, down] = ["net.0", "net.1", "net.4"].map(|name| s.at(name));
         let _in = s.enter();
         let x = layer_norm(norm, x);
         let h = if self.use_glu {
@@ -212,7 +197,9 @@ mod tests {
         };
         assert_eq!(resolve("1", "use_glu = false"), "");
         let e = resolve("0.16", "use_glu = false");
-        for part in ["use_glu: release 0.16 has no such option", "6 is not a multiple of 4", "dim = 12, not 20"] {
+        for part in
+            ["use_glu: release 0.16 takes only true; false needs", "6 is not a multiple of 4", "dim = 12, not 20"]
+        {
             assert!(e.contains(part), "{e}");
         }
     }

@@ -1,67 +1,59 @@
 //! T2T-ViT: tokens-to-token (Yuan et al. 2021, arXiv 2101.11986).
 
+use super::argument::{Classes, Depth, Flag, LARGEST, List, Maybe, Pair, Probability, Width, arguments};
 use super::inner::Plugged;
-use super::{Image, Outputs, Pool, Sizes, Variant};
+use super::{Image, Outputs, Pool, Sizes, TokenModel, Variant};
 use crate::build::{Scope, T};
-use crate::ir::{Dim, Init};
-use crate::nn::{
-    Attention, Fit, Release, Transformer, layer_norm, linear, positions, prepend_class_token, transformer, unfold,
-};
-use serde::{Deserialize, Serialize};
+use crate::ir::Dim;
+use crate::nn::{Fit, Heads, Transformer, class_and_positions, layer_norm, linear, transformer, unfold};
 
-/// Widest token that is accepted.
-const WIDEST: usize = 1 << 20;
-
-/// Arguments of `vit_pytorch.t2t.T2TViT`.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct T2T {
-    /// Side of the images the position table is made for.
-    pub image_size: usize,
-    /// Classes.
-    pub num_classes: usize,
-    /// Model width.
-    pub dim: usize,
-    /// Blocks of the transformer; with `inner` it, `heads` and `mlp_dim` are not needed and have no effect.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub depth: Option<usize>,
-    /// Its attention heads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heads: Option<usize>,
-    /// Hidden width of its feed-forward layers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mlp_dim: Option<usize>,
-    /// What the head looks at.
-    #[serde(default)]
-    pub pool: Pool,
-    /// Image channels.
-    #[serde(default = "super::channels")]
-    pub channels: usize,
-    /// Width of one head of the transformer, whatever `dim / heads` is.
-    #[serde(default = "super::dim_head")]
-    pub dim_head: usize,
-    /// Dropout in the blocks.
-    #[serde(default)]
-    pub dropout: f64,
-    /// Dropout after the embedding.
-    #[serde(default)]
-    pub emb_dropout: f64,
-    /// Kernel and stride of every overlapping window.
-    #[serde(default = "t2t_layers")]
-    pub t2t_layers: Vec<[usize; 2]>,
-    /// Another transformer; the original's argument `transformer`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inner: Option<Plugged>,
-}
-
-fn t2t_layers() -> Vec<[usize; 2]> {
-    vec![[7, 4], [3, 2], [3, 2]]
+arguments! {
+    /// Arguments of `vit_pytorch.t2t.T2TViT`.
+    pub struct T2T {
+        /// Side of the images the position table is made for.
+        image_size: Width,
+        /// Classes; 0: no head.
+        num_classes: Classes,
+        /// Model width.
+        dim: Width,
+        /// Blocks of the transformer; with `inner` it, `heads` and `mlp_dim` are not needed and have no effect.
+        depth: Maybe<Depth>,
+        /// Its attention heads.
+        heads: Maybe<Width>,
+        /// Hidden width of its feed-forward layers.
+        mlp_dim: Maybe<Width>,
+        /// What the head looks at.
+        pool: Pool = Pool::Cls,
+        /// Image channels.
+        channels: Width = 3,
+        /// Width of one head of the transformer, whatever `dim / heads` is.
+        dim_head: Width = 64,
+        /// Dropout in the blocks.
+        dropout: Probability = 0.0,
+        /// Dropout after the embedding.
+        emb_dropout: Probability = 0.0,
+        /// Kernel and stride of every overlapping window.
+        t2t_layers: List<Pair<Width>> = vec![[7, 4], [3, 2], [3, 2]],
+        /// Another transformer; the original's argument `transformer`.
+        inner: Maybe<Plugged>,
+    }
+    options {
+        /// Dropout on attention maps too.
+        map_dropout: Flag = true,
+        /// The last norm is of the pooled vector; else of all tokens, in every stack.
+        norm_in_head: Flag = false,
+        /// There is a transformer after the last window too: 97 % of the parameters of the README's model.
+        transformer_after_last_window: Flag = false,
+        /// The whole table of positions is added, so only images of `image_size` fit.
+        whole_table: Flag = false,
+    }
 }
 
 impl T2T {
     /// The transformer's own sizes, when they are all given.
-    fn sizes(&self) -> Option<Transformer> {
-        let attention = Attention { heads: self.heads?, dim_head: self.dim_head, dropout: self.dropout };
+    fn transformer(&self) -> Option<Transformer> {
+        let (heads, dim_head, dropout) = (self.heads?, self.dim_head, self.dropout);
+        let attention = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
         Some(Transformer { depth: self.depth?, attention, mlp_dim: self.mlp_dim? })
     }
 
@@ -77,9 +69,9 @@ impl T2T {
                 return Err(format!("t2t_layers[{i}]: kernel {kernel} exceeds the padded map of {padded}×{padded}"));
             }
             width = width.saturating_mul(kernel).saturating_mul(kernel);
-            if width > WIDEST {
+            if width > LARGEST {
                 let reason = "tokens grow by kernel² at every layer, beyond the largest width";
-                return Err(format!("t2t_layers[{i}]: {reason}, {WIDEST}"));
+                return Err(format!("t2t_layers[{i}]: {reason}, {LARGEST}"));
             }
             side = (padded - kernel) / stride + 1;
         }
@@ -92,14 +84,13 @@ fn to_map(x: T<'_>) -> T<'_> {
     x.rearrange("b (h w) c -> b c h w", &[("h", x.size(1).isqrt().into())])
 }
 
-/// One block of one head as wide as its tokens, hence without an output projection. Release 1 ends it with a norm.
-fn token_transformer<'g>(s: Scope<'g>, r: Release, x: T<'g>, dropout: f64) -> T<'g> {
-    let width = x.size(-1);
-    let attention = Attention { heads: 1, dim_head: width, dropout };
-    let x = transformer(s, r, x, &Transformer { depth: 1, attention, mlp_dim: width });
-    match r {
-        Release::V0_16 => x,
-        Release::V1 => layer_norm(s.at("norm"), x),
+impl T2T {
+    /// One block of one head as wide as its tokens, hence without an output projection.
+    fn token_transformer<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        let width = x.size(-1);
+        let attention = Heads { heads: 1, dim_head: width, dropout: self.dropout, map_dropout: self.map_dropout };
+        let x = transformer(s, x, &Transformer { depth: 1, attention, mlp_dim: width });
+        if self.norm_in_head { x } else { layer_norm(s.at("norm"), x) }
     }
 }
 
@@ -108,11 +99,8 @@ impl Variant for T2T {
         Image { channels: self.channels, size: Some([self.image_size; 2]) }
     }
 
-    fn check(&self, r: Release) -> Vec<String> {
+    fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        if self.num_classes == 0 {
-            wrong.push("num_classes: 0 (no head) is an option of vit only; 1 or more is valid".into());
-        }
         if self.inner.is_none() {
             for (key, v) in [("depth", self.depth), ("heads", self.heads), ("mlp_dim", self.mlp_dim)] {
                 if v.is_none() {
@@ -122,69 +110,80 @@ impl Variant for T2T {
         }
         match (self.side(), &self.inner) {
             (Err(e), _) => wrong.push(e),
-            (Ok(side), Some(inner)) => wrong.extend(inner.check(r, self.dim, side * side + 1)),
+            (Ok(side), Some(inner)) => wrong.extend(inner.check(self.dim, side * side + 1)),
             (Ok(_), None) => {}
         }
         wrong
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
+    fn sizes(&self) -> Sizes {
         let why = "its windows need tokens laid out as a square map, and a symbolic number of them has no known side";
         Sizes::squares(1, why)
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
-        let (d, last) = (self.dim, self.t2t_layers.len().saturating_sub(1));
-        let embedding = s.at("to_patch_embedding");
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+        self.steps(s, img, fit)
+    }
+
+    fn tokens(&self) -> Option<&dyn TokenModel> {
+        Some(self)
+    }
+}
+
+impl TokenModel for T2T {
+    fn classes(&self) -> usize {
+        self.num_classes
+    }
+
+    /// Windows of windows: the vectors that the embedding takes are tokens of transformers already.
+    fn patches<'g>(&self, s: Scope<'g>, img: T<'g>) -> T<'g> {
+        let last = self.t2t_layers.len().saturating_sub(1);
         let mut x = img;
         for (i, &[kernel, stride]) in self.t2t_layers.iter().enumerate() {
-            let at = |k: usize| embedding.at(4 * i + k);
+            let at = |k: usize| s.at("to_patch_embedding").at(4 * i + k);
             let _in = at(1).enter();
             if i > 0 {
                 x = to_map(x);
             }
             x = unfold(x, kernel, stride, stride / 2).t();
-            // Release 0.16 also has a transformer after the last window: 97 % of the parameters of the README's model.
-            if r == Release::V0_16 || i < last {
+            if i < last || self.transformer_after_last_window {
                 // The original's recorder sees the main transformer only.
-                x = s.unobserved(|| token_transformer(at(3), r, x, self.dropout));
+                x = s.unobserved(|| self.token_transformer(at(3), x));
             }
         }
-        x = linear(embedding.at(4 * (last + 1)), x, d);
+        x
+    }
 
+    fn embed<'g>(&self, s: Scope<'g>, patches: T<'g>, _: &[Dim; 2], fit: Fit) -> T<'g> {
+        let x = linear(s.at("to_patch_embedding").at(4 * self.t2t_layers.len().max(1)), patches, self.dim);
         let grid = [Dim::from(x.size(1).isqrt()), x.size(1).isqrt().into()];
-        x = prepend_class_token(s, x, [1, 1, d]);
-        let trained = self.side().unwrap_or(1);
-        let pos = s.param("pos_embedding", [1, trained * trained + 1, d], Init::NORMAL);
-        // Release 0.16 adds the whole table, so that only images of `image_size` fit.
-        let whole = r == Release::V0_16 && fit == Fit::LeadingRows;
-        let pos = if whole { pos } else { positions(pos, x, 1, [trained; 2], &grid, fit) };
-        x = s.dropout(x + pos, self.emb_dropout);
+        let fit = if self.whole_table { fit.whole() } else { fit };
+        class_and_positions(s, x, [self.side().unwrap_or(1); 2], &grid, fit)
+    }
 
+    fn encode<'g>(&self, s: Scope<'g>, tokens: T<'g>) -> T<'g> {
+        let x = s.dropout(tokens, self.emb_dropout);
         let stack = s.at("transformer");
-        x = match (&self.inner, self.sizes()) {
-            (Some(inner), _) => inner.forward(r, stack, x),
+        match (&self.inner, self.transformer()) {
+            (Some(inner), _) => inner.forward(stack, x),
             (None, Some(sizes)) => {
-                let x = transformer(stack, r, x, &sizes);
-                if r == Release::V1 { layer_norm(stack.at("norm"), x) } else { x }
+                let x = transformer(stack, x, &sizes);
+                if self.norm_in_head { x } else { layer_norm(stack.at("norm"), x) }
             }
             (None, None) => {
                 s.builder().error("depth, heads and mlp_dim are needed without an inner transformer", &[]);
                 x.poison()
             }
-        };
-        x = match self.pool {
-            Pool::Cls => x.pick(1, 0),
-            Pool::Mean => x.mean(&[1]),
-        };
-        Outputs::logits(match r {
-            Release::V0_16 => linear(s.at("mlp_head.1"), layer_norm(s.at("mlp_head.0"), x), self.num_classes),
-            Release::V1 => linear(s.at("mlp_head"), x, self.num_classes),
-        })
+        }
     }
 
-    fn arguments(&self) -> toml::Table {
-        super::arguments(self)
+    fn pool<'g>(&self, tokens: T<'g>) -> T<'g> {
+        self.pool.of(tokens)
+    }
+
+    fn head<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        let s = s.at("mlp_head");
+        linear(s, if self.norm_in_head { layer_norm(s.at("norm"), x) } else { x }, self.num_classes)
     }
 }
 
@@ -192,7 +191,7 @@ impl Variant for T2T {
 mod tests {
     use crate::ops::Graph;
     use crate::template::{Model, Source};
-    use crate::variants::{Declare, declare};
+    use crate::variants::Declare;
 
     const TINY: &str = "variant = 't2t'\nimage_size = 16\nnum_classes = 7\ndim = 24\n";
     const SIZES: &str = "depth = 2\nheads = 3\nmlp_dim = 40\n";
@@ -206,7 +205,7 @@ mod tests {
         let set = [("release".to_owned(), release.into())];
         let m = Model::resolve(&Source::Preset("t2t", preset), &set).expect("a model");
         let taps = taps.iter().map(|t| (*t).to_owned()).collect();
-        declare("t2t", &*m.variant, m.release, &Declare { taps, ..Declare::default() }).expect("a graph")
+        m.declaration.declare(&Declare { taps, ..Declare::default() }).expect("a graph")
     }
 
     #[test]

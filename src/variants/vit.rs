@@ -1,47 +1,52 @@
 //! ViT: an image is worth 16×16 words (Dosovitskiy et al. 2020, arXiv 2010.11929).
 
-use super::{Image, Outputs, Pool, Size2, Sizes, Variant};
+use super::argument::{Classes, Depth, Flag, Probability, Width, arguments};
+use super::{Image, Outputs, Pool, Size2, Sizes, TokenModel, Variant};
 use crate::build::{Scope, T};
-use crate::ir::Init;
+use crate::ir::{Dim, Init};
 use crate::nn::{
-    Attention, Fit, Release, Transformer, layer_norm, linear, patch_embedding, patch_grid, positions,
-    prepend_class_token, transformer,
+    Fit, Heads, Transformer, class_and_positions, layer_norm, linear, patch_embedding, patch_grid, patches, positions,
+    transformer,
 };
-use serde::{Deserialize, Serialize};
 
-/// Arguments of `vit_pytorch.ViT`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ViT {
-    /// Images the position table is made for.
-    pub image_size: Size2,
-    /// Size of a patch.
-    pub patch_size: Size2,
-    /// Classes; 0 (release 1): no head, all tokens are given out.
-    pub num_classes: usize,
-    /// Model width.
-    pub dim: usize,
-    /// Blocks.
-    pub depth: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Hidden width of the feed-forward layers.
-    pub mlp_dim: usize,
-    /// What the head looks at.
-    #[serde(default)]
-    pub pool: Pool,
-    /// Image channels.
-    #[serde(default = "super::channels")]
-    pub channels: usize,
-    /// Width of one head, whatever `dim / heads` is.
-    #[serde(default = "super::dim_head")]
-    pub dim_head: usize,
-    /// Dropout in the blocks.
-    #[serde(default)]
-    pub dropout: f64,
-    /// Dropout after the embedding.
-    #[serde(default)]
-    pub emb_dropout: f64,
+arguments! {
+    /// Arguments of `vit_pytorch.ViT`.
+    pub struct ViT {
+        /// Images the position table is made for.
+        image_size: Size2,
+        /// Size of a patch.
+        patch_size: Size2,
+        /// Classes; 0: no head.
+        num_classes: Classes,
+        /// Model width.
+        dim: Width,
+        /// Blocks.
+        depth: Depth,
+        /// Attention heads.
+        heads: Width,
+        /// Hidden width of the feed-forward layers.
+        mlp_dim: Width,
+        /// What the head looks at.
+        pool: Pool = Pool::Cls,
+        /// Image channels.
+        channels: Width = 3,
+        /// Width of one head, whatever `dim / heads` is.
+        dim_head: Width = 64,
+        /// Dropout in the blocks.
+        dropout: Probability = 0.0,
+        /// Dropout after the embedding.
+        emb_dropout: Probability = 0.0,
+    }
+    options {
+        /// Norms before and after the embedding of patches.
+        embedding_norms: Flag = true,
+        /// Dropout on attention maps too.
+        map_dropout: Flag = true,
+        /// The last norm is of the pooled vector; else of all tokens.
+        norm_in_head: Flag = false,
+        /// Under mean pooling there still is a class token.
+        class_token_under_mean: Flag = false,
+    }
 }
 
 impl Variant for ViT {
@@ -49,57 +54,59 @@ impl Variant for ViT {
         Image { channels: self.channels, size: Some(self.image_size.hw()) }
     }
 
-    fn check(&self, r: Release) -> Vec<String> {
-        let mut wrong = super::patch_grid(r, self.image_size, self.patch_size);
-        if self.num_classes == 0 && r == Release::V0_16 {
-            wrong.push("num_classes: 0 (no head) exists since release 1".into());
-        }
-        wrong
+    fn check(&self) -> Vec<String> {
+        super::divides_into_patches(self.image_size, self.patch_size)
     }
 
-    fn sizes(&self, _: Release) -> Sizes {
+    fn sizes(&self) -> Sizes {
         Sizes::patches(self.patch_size.hw())
     }
 
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
-        let (patch, d) = (self.patch_size.hw(), self.dim);
-        let trained = super::grid(self.image_size, self.patch_size);
-        let mut x = patch_embedding(s.at("to_patch_embedding"), r, img, patch, d);
-
-        // Release 1 has no class token under mean pooling, but keeps an empty parameter for it.
-        let cls = r == Release::V0_16 || self.pool == Pool::Cls;
-        // Release 1 dropped the leading axis of size 1.
-        let lead = usize::from(r == Release::V1);
-        if cls {
-            x = prepend_class_token(s, x, &[1, 1, d][lead..]);
-        } else {
-            s.param("cls_token", [0, d], Init::NORMAL);
-        }
-        let rows = trained[0] * trained[1] + usize::from(cls);
-        let pos = s.param("pos_embedding", &[1, rows, d][lead..], Init::NORMAL);
-        let pos = positions(pos, x, usize::from(cls), trained, &patch_grid(img, patch), fit);
-        x = s.dropout(x + pos, self.emb_dropout);
-
-        let attention = Attention { heads: self.heads, dim_head: self.dim_head, dropout: self.dropout };
-        let c = Transformer { depth: self.depth, attention, mlp_dim: self.mlp_dim };
-        x = transformer(s.at("transformer"), r, x, &c);
-        if r == Release::V1 {
-            x = layer_norm(s.at("transformer.norm"), x);
-            if self.num_classes == 0 {
-                return Outputs::last_hidden_state(x);
-            }
-        }
-        x = match self.pool {
-            Pool::Cls => x.pick(1, 0),
-            Pool::Mean => x.mean(&[1]),
-        };
-        Outputs::logits(match r {
-            Release::V0_16 => linear(s.at("mlp_head.1"), layer_norm(s.at("mlp_head.0"), x), self.num_classes),
-            Release::V1 => linear(s.at("mlp_head"), x, self.num_classes),
-        })
+    fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, fit: Fit) -> Outputs<'g> {
+        self.steps(s, img, fit)
     }
 
-    fn arguments(&self) -> toml::Table {
-        super::arguments(self)
+    fn tokens(&self) -> Option<&dyn TokenModel> {
+        Some(self)
+    }
+}
+
+impl TokenModel for ViT {
+    fn classes(&self) -> usize {
+        self.num_classes
+    }
+
+    fn patches<'g>(&self, s: Scope<'g>, img: T<'g>) -> T<'g> {
+        patches(s.at("to_patch_embedding"), img, self.patch_size.hw())
+    }
+
+    fn embed<'g>(&self, s: Scope<'g>, patches: T<'g>, size: &[Dim; 2], fit: Fit) -> T<'g> {
+        let (trained, d) = (super::grid(self.image_size, self.patch_size), self.dim);
+        let grid = patch_grid(size, self.patch_size.hw());
+        let x = patch_embedding(s.at("to_patch_embedding"), patches, d, self.embedding_norms);
+        if self.pool == Pool::Cls || self.class_token_under_mean {
+            return class_and_positions(s, x, trained, &grid, fit);
+        }
+        // Checkpoints keep an empty parameter in place of the class token.
+        s.param("cls_token", [1, 0, d], Init::NORMAL);
+        let table = s.param("pos_embedding", [1, trained[0] * trained[1], d], Init::NORMAL);
+        x + positions(table, x, 0, trained, &grid, fit)
+    }
+
+    fn encode<'g>(&self, s: Scope<'g>, tokens: T<'g>) -> T<'g> {
+        let (heads, dim_head, dropout) = (self.heads, self.dim_head, self.dropout);
+        let attention = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
+        let c = Transformer { depth: self.depth, attention, mlp_dim: self.mlp_dim };
+        let x = transformer(s.at("transformer"), s.dropout(tokens, self.emb_dropout), &c);
+        if self.norm_in_head { x } else { layer_norm(s.at("transformer.norm"), x) }
+    }
+
+    fn pool<'g>(&self, tokens: T<'g>) -> T<'g> {
+        self.pool.of(tokens)
+    }
+
+    fn head<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        let s = s.at("mlp_head");
+        linear(s, if self.norm_in_head { layer_norm(s.at("norm"), x) } else { x }, self.num_classes)
     }
 }

@@ -3,78 +3,38 @@
 //! Floats round to nearest even; integers never change value (one that does not fit is an
 //! error); bytes that already have the wanted form are passed through without a copy.
 
-use super::Stored;
-use crate::ir::{DType, Element};
+use crate::ir::{DType, Element, Number};
+use crate::with_dtype;
 use bytes::Bytes;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-/// Converts whole elements of type `from` to `to`, a pair that [`Stored::converts_to`] allows.
-pub(super) fn convert(bytes: Bytes, from: Stored, to: DType) -> Result<Bytes, String> {
-    if from == Stored::Bool && to == DType::Bool {
+/// Converts whole elements of type `from` to `to`, a pair that [`Stored::converts_to`](super::Stored::converts_to) allows.
+pub(super) fn convert(bytes: Bytes, from: DType, to: DType) -> Result<Bytes, String> {
+    match (from, to) {
         // Writers other than PyTorch store true as any non-zero byte.
-        return Ok(if bytes.iter().all(|&b| b <= 1) { bytes } else { each::<1, bool>(&bytes, |[b]| b != 0) });
+        (DType::Bool, DType::Bool) if bytes.iter().any(|&b| b > 1) => each::<bool, bool>(&bytes),
+        _ if from == to => Ok(bytes),
+        (DType::F16, DType::F32) => Ok(halves(&bytes, f16::from_bits, |h: &[f16], out| h.convert_to_f32_slice(out))),
+        (DType::BF16, DType::F32) => Ok(halves(&bytes, bf16::from_bits, |h: &[bf16], out| h.convert_to_f32_slice(out))),
+        _ => with_dtype!(from, A => with_dtype!(to, B => each::<A, B>(&bytes))),
     }
-    if from.same_as() == Some(to) {
-        return Ok(bytes);
-    }
-    Ok(match to {
-        DType::F32 => match from {
-            Stored::F16 => halves(&bytes, f16::from_bits, |h: &[f16], out| h.convert_to_f32_slice(out)),
-            Stored::BF16 => halves(&bytes, bf16::from_bits, |h: &[bf16], out| h.convert_to_f32_slice(out)),
-            _ => numbers(&bytes, from, |x| x as f32, |x| x as f32)?,
-        },
-        DType::F64 => numbers(&bytes, from, |x| x, |x| x as f64)?,
-        DType::I64 => {
-            if from == Stored::U64
-                && let Some(x) =
-                    bytes.as_chunks().0.iter().map(|&b| u64::from_le_bytes(b)).find(|&x| x > i64::MAX as u64)
-            {
-                return Err(format!("the value {x} does not fit i64"));
-            }
-            numbers(&bytes, from, |x| x as i64, |x| x as i64)?
+}
+
+fn each<A: Element, B: Element>(bytes: &[u8]) -> Result<Bytes, String> {
+    let elements = A::collect(bytes);
+    let mut out = Vec::with_capacity(elements.len() * B::DTYPE.size());
+    for x in elements {
+        let (x, y) = (x.number(), B::from_number(x.number()));
+        if let Number::Int(n) = x
+            && B::DTYPE.is_number()
+            && y.number() != x
+        {
+            return Err(format!("the value {n} does not fit {}", B::DTYPE));
         }
-        DType::Bool => numbers(&bytes, from, |x| x != 0.0, |x| x != 0)?,
-    })
-}
-
-/// Every element through `float` or `integer`, whichever holds it exactly.
-fn numbers<R: Element>(
-    bytes: &[u8],
-    from: Stored,
-    float: impl Fn(f64) -> R,
-    integer: impl Fn(i128) -> R,
-) -> Result<Bytes, String> {
-    macro_rules! int {
-        ($t:ty) => {
-            each(bytes, |b| integer(<$t>::from_le_bytes(b).into()))
-        };
+        y.put(&mut out);
     }
-    Ok(match from {
-        Stored::F64 => each(bytes, |b| float(f64::from_le_bytes(b))),
-        Stored::F32 => each(bytes, |b| float(f32::from_le_bytes(b).into())),
-        Stored::F16 => each(bytes, |b| float(f16::from_le_bytes(b).into())),
-        Stored::BF16 => each(bytes, |b| float(bf16::from_le_bytes(b).into())),
-        Stored::I64 => int!(i64),
-        Stored::I32 => int!(i32),
-        Stored::I16 => int!(i16),
-        Stored::I8 => int!(i8),
-        Stored::U64 => int!(u64),
-        Stored::U32 => int!(u32),
-        Stored::U16 => int!(u16),
-        Stored::U8 => int!(u8),
-        Stored::Bool => each(bytes, |[b]| integer((b != 0).into())),
-        Stored::Other(name) => return Err(format!("elements of type {name} cannot be read")),
-    })
-}
-
-fn each<const N: usize, R: Element>(bytes: &[u8], f: impl Fn([u8; N]) -> R) -> Bytes {
-    let (elements, _) = bytes.as_chunks::<N>();
-    let mut out = Vec::with_capacity(elements.len() * R::DTYPE.size());
-    for &e in elements {
-        f(e).put(&mut out);
-    }
-    out.into()
+    Ok(out.into())
 }
 
 /// Half floats to `f32` by blocks, so that the hardware's vector conversion is used.
@@ -100,8 +60,8 @@ mod tests {
     use super::*;
     use crate::ir::Tensor;
 
-    fn to(bytes: &[u8], from: Stored, to: DType) -> Tensor {
-        let n = bytes.len() / from.size().expect("a sized type");
+    fn to(bytes: &[u8], from: DType, to: DType) -> Tensor {
+        let n = bytes.len() / from.size();
         let out = convert(Bytes::copy_from_slice(bytes), from, to).expect("convertible");
         Tensor::from_le_bytes(to, &[n], &out).expect("whole elements")
     }
@@ -111,8 +71,8 @@ mod tests {
         let bits: Vec<u16> = (0..=u16::MAX).collect();
         let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
         for (stored, widen) in [
-            (Stored::F16, (|b| f16::from_bits(b).to_f32()) as fn(u16) -> f32),
-            (Stored::BF16, |b| bf16::from_bits(b).to_f32()),
+            (DType::F16, (|b| f16::from_bits(b).to_f32()) as fn(u16) -> f32),
+            (DType::BF16, |b| bf16::from_bits(b).to_f32()),
         ] {
             let got = to(&bytes, stored, DType::F32).to_vec::<f32>().expect("f32");
             for (&b, x) in bits.iter().zip(got) {
@@ -124,22 +84,25 @@ mod tests {
 
     #[test]
     fn doubles_round_and_integers_keep_their_value() {
-        let third = to(&(1.0f64 / 3.0).to_le_bytes(), Stored::F64, DType::F32);
+        let third = to(&(1.0f64 / 3.0).to_le_bytes(), DType::F64, DType::F32);
         assert_eq!(third, Tensor::new(&[1], vec![1.0f32 / 3.0]));
-        assert_eq!(to(&[0xff], Stored::I8, DType::I64), Tensor::new(&[1], vec![-1i64]));
-        assert_eq!(to(&[0xff], Stored::U8, DType::F32), Tensor::new(&[1], vec![255.0f32]));
-        assert_eq!(to(&i64::MIN.to_le_bytes(), Stored::I64, DType::F64), Tensor::new(&[1], vec![i64::MIN as f64]));
-        assert_eq!(to(&[0, 3], Stored::U8, DType::Bool), Tensor::new(&[2], vec![false, true]));
-        assert_eq!(to(&[0, 2], Stored::Bool, DType::Bool), Tensor::new(&[2], vec![false, true]));
-        let large = convert(Bytes::copy_from_slice(&u64::MAX.to_le_bytes()), Stored::U64, DType::I64);
-        assert!(large.expect_err("too large").contains("18446744073709551615"));
+        let third = to(&(1.0f32 / 3.0).to_le_bytes(), DType::F32, DType::F16);
+        assert_eq!(third, Tensor::new(&[1], vec![f16::from_bits(0x3555)]));
+        assert_eq!(to(&[0xff], DType::I8, DType::I64), Tensor::new(&[1], vec![-1i64]));
+        assert_eq!(to(&[0xff], DType::U8, DType::I32), Tensor::new(&[1], vec![255i32]));
+        assert_eq!(to(&(-5i64).to_le_bytes(), DType::I64, DType::I8), Tensor::new(&[1], vec![-5i8]));
+        assert_eq!(to(&[0, 3], DType::U8, DType::Bool), Tensor::new(&[2], vec![false, true]));
+        assert_eq!(to(&[0, 2], DType::Bool, DType::Bool), Tensor::new(&[2], vec![false, true]));
+        let large = convert(Bytes::copy_from_slice(&i64::MAX.to_le_bytes()), DType::I64, DType::I32);
+        assert_eq!(large.expect_err("too large"), "the value 9223372036854775807 does not fit i32");
+        assert!(convert(Bytes::copy_from_slice(&[0xff]), DType::I8, DType::U8).is_err());
     }
 
     #[test]
     fn the_same_type_is_not_copied() {
         let bytes = Bytes::from(vec![1u8; 64]);
-        for (from, dtype) in [(Stored::F32, DType::F32), (Stored::I64, DType::I64), (Stored::Bool, DType::Bool)] {
-            assert_eq!(convert(bytes.clone(), from, dtype).expect("the same").as_ptr(), bytes.as_ptr());
+        for dtype in DType::ALL {
+            assert_eq!(convert(bytes.clone(), dtype, dtype).expect("the same").as_ptr(), bytes.as_ptr());
         }
     }
 }

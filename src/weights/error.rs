@@ -67,7 +67,7 @@ pub enum WeightError {
         what: String,
     },
     /// A stored type that has no faithful conversion to the wanted one.
-    #[error("tensor `{name}` of {origin} is stored as {from}, which does not convert to {to}")]
+    #[error("tensor `{name}` of {origin} is stored as {from}, which does not convert to {to}; store it as {to}")]
     Conversion {
         /// The tensor.
         name: String,

@@ -190,7 +190,7 @@ mod tests {
             .collect()
     }
     fn entry(name: impl Into<String>, shape: &[usize]) -> Entry {
-        Entry { name: name.into(), stored: Stored::F32, shape: shape.to_vec() }
+        Entry { name: name.into(), stored: DType::F32.into(), shape: shape.to_vec() }
     }
     fn under(prefix: &str) -> Vec<Entry> {
         vit().iter().map(|p| entry(format!("{prefix}{}", p.path), &p.shape)).collect()
@@ -303,9 +303,26 @@ mod tests {
     vit.extra f32[2]
   of another shape or type (2):
     cls_token: expected f32[1, 1, 24], found f32[1, 24]
-    mlp_head.1.bias: expected f32[7], found f8_e4m3[7]
+    mlp_head.1.bias: expected f32[7], found f8_e4m3[7] (f8_e4m3 does not convert to f32)
   the model file must describe the model that was trained: compare its sizes with the shapes above"
         );
+    }
+
+    /// The integers of a quantized model are no weights without their scale, whatever the shapes.
+    #[test]
+    fn integers_do_not_become_float_parameters() {
+        for stored in [DType::I8, DType::U8, DType::I32, DType::I64, DType::Bool] {
+            let mut keys = under("");
+            keys[2].stored = stored.into();
+            let said = report(keys, &lax(true, true)).to_string();
+            let why = format!("mlp_head.1.bias: expected f32[7], found {stored}[7] ({stored} does not convert to f32)");
+            assert!(said.contains(&why), "{said}");
+        }
+        for stored in [DType::F16, DType::BF16, DType::F64] {
+            let mut keys = under("");
+            keys[2].stored = stored.into();
+            fits(keys, &ImportOptions::default());
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@
 
 use super::WeightError;
 use super::philox::philox;
-use crate::ir::{DType, Init, Tensor};
+use crate::ir::{DType, Element, Init, Tensor};
+use crate::with_dtype;
 use std::f32::consts::PI;
 
 /// Random words, hence elements, per block of the generator.
@@ -89,12 +90,9 @@ impl Generator {
         while at < end {
             let part = &mut buffer[..(end - at).min(CHUNK)];
             self.floats(at, part);
-            match self.dtype {
-                DType::F32 => part.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
-                DType::F64 => part.iter().for_each(|x| out.extend_from_slice(&f64::from(*x).to_le_bytes())),
-                DType::I64 => part.iter().for_each(|x| out.extend_from_slice(&(*x as i64).to_le_bytes())),
-                DType::Bool => part.iter().for_each(|x| out.push(u8::from(*x != 0.0))),
-            }
+            with_dtype!(self.dtype, A => for &x in part.iter() {
+                A::from_number(f64::from(x).into()).put(out);
+            });
             at += part.len();
         }
     }

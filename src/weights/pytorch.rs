@@ -10,7 +10,7 @@ use super::WeightError;
 use super::source::{Entry, Source, Stored, entry_of};
 use super::state_dict::{Outline, StateDict, code, find};
 use bytes::Bytes;
-use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader, Tensor};
+use pytorch_reader::{PickleValue, PytorchError, PytorchReader, Tensor};
 use std::path::{Path, PathBuf};
 
 /// The state dict of a PyTorch file.
@@ -50,7 +50,11 @@ impl PyTorch {
             let tensor = all.remove(&full).ok_or_else(|| {
                 malformed(path, format!("two tensors share the name `{full}`, or the file changed while it was read"))
             })?;
-            entries.push(Entry { name, stored: stored(tensor.dtype()), shape: tensor.shape().to_vec() });
+            entries.push(Entry {
+                name,
+                stored: Stored::named(&format!("{:?}", tensor.dtype())),
+                shape: tensor.shape().to_vec(),
+            });
             tensors.push(tensor);
         }
         let file = path.display();
@@ -100,24 +104,6 @@ fn kind(value: &PickleValue) -> String {
         PickleValue::Dict(_) => "a dictionary".into(),
         PickleValue::Bytes(_) => "bytes".into(),
         PickleValue::Unsupported(name) => format!("a `{name}` object"),
-    }
-}
-
-fn stored(dtype: DType) -> Stored {
-    match dtype {
-        DType::F64 => Stored::F64,
-        DType::F32 => Stored::F32,
-        DType::F16 => Stored::F16,
-        DType::BF16 => Stored::BF16,
-        DType::I64 => Stored::I64,
-        DType::I32 => Stored::I32,
-        DType::I16 => Stored::I16,
-        DType::I8 => Stored::I8,
-        DType::U64 => Stored::U64,
-        DType::U32 => Stored::U32,
-        DType::U16 => Stored::U16,
-        DType::U8 => Stored::U8,
-        DType::Bool => Stored::Bool,
     }
 }
 

@@ -87,7 +87,9 @@ impl fmt::Display for Report {
             write!(f, "{} {e}", e.name)
         })?;
         section(f, "of another shape or type", &self.mismatched, |f, m| {
-            write!(f, "{}: expected {}, found {}", m.wanted.path, m.wanted.declared(), m.found)
+            write!(f, "{}: expected {}, found {}", m.wanted.path, m.wanted.declared(), m.found)?;
+            let converts = m.found.stored.converts_to(m.wanted.dtype);
+            if converts { Ok(()) } else { write!(f, " ({} does not convert to {})", m.found.stored, m.wanted.dtype) }
         })?;
         if self.is_acceptable() {
             return Ok(());

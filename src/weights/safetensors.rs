@@ -8,7 +8,6 @@
 use super::WeightError;
 use super::map;
 use super::source::{Entry, Source, Stored, entry_of};
-use ::safetensors::Dtype;
 use ::safetensors::tensor::Metadata;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -74,7 +73,7 @@ impl Safetensors {
         let ranges = table.iter().map(|(_, i)| place(i.data_offsets)).collect();
         let entries = table
             .into_iter()
-            .map(|(name, i)| Entry { name, stored: stored(i.dtype), shape: i.shape.clone() })
+            .map(|(name, i)| Entry { name, stored: Stored::named(&i.dtype.to_string()), shape: i.shape.clone() })
             .collect();
         let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
         Ok(Self { path: path.to_owned(), origin: path.display().to_string(), file, entries, ranges, metadata })
@@ -96,33 +95,12 @@ impl Source for Safetensors {
     }
 }
 
-fn stored(dtype: Dtype) -> Stored {
-    match dtype {
-        Dtype::F64 => Stored::F64,
-        Dtype::F32 => Stored::F32,
-        Dtype::F16 => Stored::F16,
-        Dtype::BF16 => Stored::BF16,
-        Dtype::I64 => Stored::I64,
-        Dtype::I32 => Stored::I32,
-        Dtype::I16 => Stored::I16,
-        Dtype::I8 => Stored::I8,
-        Dtype::U64 => Stored::U64,
-        Dtype::U32 => Stored::U32,
-        Dtype::U16 => Stored::U16,
-        Dtype::U8 => Stored::U8,
-        Dtype::BOOL => Stored::Bool,
-        Dtype::C64 => Stored::Other("complex64"),
-        Dtype::F8_E5M2 => Stored::Other("f8_e5m2"),
-        Dtype::F8_E4M3 => Stored::Other("f8_e4m3"),
-        _ => Stored::Other("a sub-byte or scaled float"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::source::{read, tensor};
     use super::*;
     use crate::ir::{DType, Tensor};
+    use ::safetensors::Dtype;
     use ::safetensors::tensor::TensorView;
 
     fn parse(file: &[u8]) -> Result<Safetensors, WeightError> {
@@ -157,7 +135,7 @@ mod tests {
         assert_eq!(tensor(&s, index("n"), DType::I64).expect("n"), Tensor::scalar(7i64));
         let refused = tensor(&s, index("w"), DType::I64).expect_err("a float").to_string();
         assert!(refused.starts_with("tensor `w` of "), "{refused}");
-        assert!(refused.ends_with(" is stored as f32, which does not convert to i64"), "{refused}");
+        assert!(refused.ends_with(" is stored as f32, which does not convert to i64; store it as i64"), "{refused}");
         assert!(read(&s, 3, DType::F32).expect_err("out of range").to_string().contains("3 tensors only"));
     }
 

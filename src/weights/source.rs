@@ -11,82 +11,66 @@ use std::fmt;
 
 /// The element type a checkpoint stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub enum Stored {
-    F64,
-    F32,
-    F16,
-    BF16,
-    I64,
-    I32,
-    I16,
-    I8,
-    U64,
-    U32,
-    U16,
-    U8,
-    /// One byte per element, zero is false.
-    Bool,
-    /// A type that can be listed but not converted (8-bit floats, complex numbers).
+    /// One that is computed with.
+    Known(DType),
+    /// One that is listed by this name and not read.
     Other(&'static str),
 }
 
+impl From<DType> for Stored {
+    fn from(dtype: DType) -> Self {
+        Self::Known(dtype)
+    }
+}
+
 impl Stored {
-    /// Bytes per element; `None` for [`Stored::Other`].
-    pub const fn size(self) -> Option<usize> {
-        Some(match self {
-            Self::F64 | Self::I64 | Self::U64 => 8,
-            Self::F32 | Self::I32 | Self::U32 => 4,
-            Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 2,
-            Self::I8 | Self::U8 | Self::Bool => 1,
-            Self::Other(_) => return None,
-        })
+    /// The type that file formats call so, in upper or lower case: `F16`, `BOOL`, `F8_E4M3`.
+    pub fn named(name: &str) -> Self {
+        const OTHERS: [&str; 13] = [
+            "i16",
+            "u16",
+            "u32",
+            "u64",
+            "c64",
+            "f4",
+            "f6_e2m3",
+            "f6_e3m2",
+            "f8_e4m3",
+            "f8_e4m3fnuz",
+            "f8_e5m2",
+            "f8_e5m2fnuz",
+            "f8_e8m0",
+        ];
+        let ours = DType::ALL.into_iter().find(|d| d.safetensors().eq_ignore_ascii_case(name));
+        let other = || OTHERS.into_iter().find(|o| o.eq_ignore_ascii_case(name)).unwrap_or("a type of no known name");
+        ours.map_or_else(|| Self::Other(other()), Self::Known)
     }
 
-    /// The type computed with that has the same representation, if there is one.
-    pub const fn same_as(self) -> Option<DType> {
+    /// The type as one that is computed with.
+    pub const fn dtype(self) -> Option<DType> {
         match self {
-            Self::F64 => Some(DType::F64),
-            Self::F32 => Some(DType::F32),
-            Self::I64 => Some(DType::I64),
-            Self::Bool => Some(DType::Bool),
-            _ => None,
+            Self::Known(dtype) => Some(dtype),
+            Self::Other(_) => None,
         }
     }
 
-    /// Whether values of this type may be used where `to` is wanted: anything numeric as a
-    /// float, only integers and truth values as integers or truth values.
+    /// Whether values of this type may be used where `to` is wanted: floats as floats, integers and truth values as
+    /// integers or truth values. Integers are no floats: those of a quantized model mean nothing without their scale.
     pub const fn converts_to(self, to: DType) -> bool {
         match self {
+            Self::Known(from) => from.is_float() == to.is_float(),
             Self::Other(_) => false,
-            Self::F64 | Self::F32 | Self::F16 | Self::BF16 => to.is_float(),
-            _ => true,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::F64 => "f64",
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::BF16 => "bf16",
-            Self::I64 => "i64",
-            Self::I32 => "i32",
-            Self::I16 => "i16",
-            Self::I8 => "i8",
-            Self::U64 => "u64",
-            Self::U32 => "u32",
-            Self::U16 => "u16",
-            Self::U8 => "u8",
-            Self::Bool => "bool",
-            Self::Other(name) => name,
         }
     }
 }
 
 impl fmt::Display for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(match self {
+            Self::Known(dtype) => dtype.name(),
+            Self::Other(name) => name,
+        })
     }
 }
 
@@ -147,16 +131,16 @@ pub(super) fn entry_of(source: &dyn Source, index: usize) -> Result<&Entry, Weig
 pub fn read(source: &dyn Source, index: usize, dtype: DType) -> Result<Bytes, WeightError> {
     let entry = entry_of(source, index)?;
     let (name, origin) = (|| entry.name.clone(), || source.origin().to_owned());
-    if !entry.stored.converts_to(dtype) {
+    let Some(from) = entry.stored.dtype().filter(|_| entry.stored.converts_to(dtype)) else {
         return Err(WeightError::Conversion { name: name(), origin: origin(), from: entry.stored, to: dtype });
-    }
+    };
     let bytes = source.bytes(index)?;
-    let expected = entry.stored.size().and_then(|size| entry.elements().checked_mul(size));
+    let expected = entry.elements().checked_mul(from.size());
     if expected != Some(bytes.len()) {
         let what = format!("{entry} takes {} bytes, found {}", expected.unwrap_or(usize::MAX), bytes.len());
         return Err(WeightError::Tensor { name: name(), origin: origin(), what });
     }
-    convert(bytes, entry.stored, dtype).map_err(|what| WeightError::Tensor { name: name(), origin: origin(), what })
+    convert(bytes, from, dtype).map_err(|what| WeightError::Tensor { name: name(), origin: origin(), what })
 }
 
 /// Entry `index` as a tensor of `dtype`.

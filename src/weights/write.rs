@@ -53,7 +53,7 @@ impl Writer {
                 .filter(|n| end.checked_add(*n).is_some_and(|e| i64::try_from(e).is_ok()))
                 .ok_or_else(|| wrong(format!("tensor `{name}` of shape {shape:?} is too large")))?;
             let (start, stop) = (end, end + bytes);
-            let info = json!({ "dtype": code(*dtype), "shape": shape, "data_offsets": [start, stop] });
+            let info = json!({ "dtype": dtype.safetensors(), "shape": shape, "data_offsets": [start, stop] });
             let reserved = name == "__metadata__";
             if reserved || header.insert(name.clone(), info).is_some() {
                 let why = if reserved { "is a reserved name" } else { "is declared twice" };
@@ -116,15 +116,6 @@ impl Writer {
             writer.put(name, &tensor.to_le_bytes())?;
         }
         writer.finish()
-    }
-}
-
-const fn code(dtype: DType) -> &'static str {
-    match dtype {
-        DType::F32 => "F32",
-        DType::F64 => "F64",
-        DType::I64 => "I64",
-        DType::Bool => "BOOL",
     }
 }
 

@@ -6,7 +6,6 @@
 use crate::support::reference::cases;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use vit_onnx::nn::Release;
 use vit_onnx::{passes, template, variants};
 
 /// Lines of a file, beyond which it holds more than one idea.
@@ -220,8 +219,8 @@ fn every_variant_has_presets_and_numbers_of_the_original() {
     for v in variants::VARIANTS {
         let presets = template::presets(v);
         assert!(["readme", "tiny"].iter().all(|p| presets.iter().any(|q| q == p)), "{}: {presets:?}", v.name);
-        for r in v.releases {
-            let set = if *r == Release::V0_16 { "seed" } else { "latest" };
+        for era in v.eras {
+            let set = if era.name == "0.16" { "seed" } else { "latest" };
             let numbers = cases.iter().any(|c| c.set == set && c.variant() == v.name);
             assert!(numbers, "golden/reference/{set} has no case of {}", v.name);
         }

@@ -4,7 +4,7 @@ use crate::support::engines::ort;
 use crate::support::models::{floats, node, port, write};
 use std::path::{Path, PathBuf};
 use tempfile::tempdir;
-use vit_onnx::ir::Tensor;
+use vit_onnx::ir::{DType, Tensor};
 use vit_onnx::onnx::{ElemType, Initializer};
 use vit_onnx::runtime::{
     BindProblem, Bound, Engine, EngineError, ErrorKind, InputProblem, Interpreter, SessionOptions,
@@ -45,20 +45,20 @@ fn descent(folder: &Path) -> PathBuf {
     let constants =
         vec![floats("table", &[5, 2, 3], &table), floats("decay", &[], &[0.9]), Initializer::int64("one", 1)];
     let inputs = vec![
-        port("param.x", ElemType::Float, &["2", "3"]),
-        port("index", ElemType::Int64, &["batch"]),
-        port("momentum.x", ElemType::Float, &["2", "3"]),
-        port("lr", ElemType::Float, &[]),
-        port("param.b", ElemType::Double, &[]),
-        port("count", ElemType::Int64, &[]),
+        port("param.x", ElemType::Known(DType::F32), &["2", "3"]),
+        port("index", ElemType::Known(DType::I64), &["batch"]),
+        port("momentum.x", ElemType::Known(DType::F32), &["2", "3"]),
+        port("lr", ElemType::Known(DType::F32), &[]),
+        port("param.b", ElemType::Known(DType::F64), &[]),
+        port("count", ElemType::Known(DType::I64), &[]),
     ];
     let outputs = vec![
-        port("loss", ElemType::Float, &[]),
-        port("param_after.x", ElemType::Float, &["2", "3"]),
-        port("momentum_after.x", ElemType::Float, &["2", "3"]),
-        port("param_after.b", ElemType::Double, &[]),
-        port("rows", ElemType::Float, &["batch", "2", "3"]),
-        port("count_after", ElemType::Int64, &[]),
+        port("loss", ElemType::Known(DType::F32), &[]),
+        port("param_after.x", ElemType::Known(DType::F32), &["2", "3"]),
+        port("momentum_after.x", ElemType::Known(DType::F32), &["2", "3"]),
+        port("param_after.b", ElemType::Known(DType::F64), &[]),
+        port("rows", ElemType::Known(DType::F32), &["batch", "2", "3"]),
+        port("count_after", ElemType::Known(DType::I64), &[]),
     ];
     write(folder, nodes, constants, inputs, outputs)
 }
@@ -187,7 +187,8 @@ fn a_step_that_fails_leaves_the_values_as_they_were() {
 fn an_output_that_grows_cannot_become_its_input() {
     let dir = tempdir().expect("a folder");
     let nodes = vec![node("Concat", &["x", "x"], "y").attribute("axis", 0i64)];
-    let ports = (vec![port("x", ElemType::Float, &["n"])], vec![port("y", ElemType::Float, &["m"])]);
+    let ports =
+        (vec![port("x", ElemType::Known(DType::F32), &["n"])], vec![port("y", ElemType::Known(DType::F32), &["m"])]);
     let model = write(dir.path(), nodes, vec![], ports.0, ports.1);
     let x = Tensor::new(&[2], vec![1.0f32, 2.0]);
     for engine in engines() {

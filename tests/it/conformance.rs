@@ -10,7 +10,10 @@ use vit_onnx::autodiff::{AutodiffError, gradients};
 use vit_onnx::build::{Builder, T};
 use vit_onnx::eval;
 use vit_onnx::ir::{Bindings, DType, Entity, Graph, Stage, Symbol, Tensor, TensorType};
-use vit_onnx::ops::{Attrs, Grad, Op, Sample, SampleOperand, Spell, Vjp};
+use vit_onnx::ops::{
+    Attrs, Binary, BinaryKind, Compare, CompareKind, Grad, Op, Reduce, ReduceKind, Sample, SampleOperand, Spell, TopK,
+    Unary, UnaryKind, Vjp,
+};
 use vit_onnx::text;
 
 /// Steele's `SplitMix64`: the same numbers on every machine.
@@ -73,7 +76,7 @@ impl Case {
     }
 
     fn results(&self, x: &[Tensor]) -> Vec<Tensor> {
-        self.op.def().eval(x, &self.env).unwrap_or_else(|e| panic!("{:?}: {e}", self.op))
+        eval::op_in(&self.op, x, &self.env).unwrap_or_else(|e| panic!("{:?}: {e}", self.op))
     }
 
     /// The operands as graph inputs, named by position.
@@ -93,9 +96,13 @@ fn cases(float: DType) -> impl Iterator<Item = Case> {
     all.drain(..).enumerate().map(|(i, s)| Case::new(i, &s, float)).collect::<Vec<_>>().into_iter()
 }
 
+fn floats() -> impl Iterator<Item = DType> {
+    DType::ALL.into_iter().filter(|d| d.is_float())
+}
+
 #[test]
 fn types_are_those_of_the_values() {
-    for float in [DType::F32, DType::F64] {
+    for float in floats() {
         for case in cases(float) {
             let (types, values) = (case.result_types(), case.results(&case.values));
             assert_eq!(types.len(), values.len(), "{:?}", case.op);
@@ -120,6 +127,72 @@ fn single_precision_is_double_precision_rounded() {
     }
 }
 
+/// Operands are widened once and results rounded once, also by a composite, whatever its formula has in between.
+#[test]
+fn half_precision_is_single_precision_rounded() {
+    for float in floats().filter(|d| d.size() == 2) {
+        for case in cases(float) {
+            let wide: Vec<Tensor> = case.values.iter().map(|v| v.cast(v.dtype().computes_in())).collect();
+            for (a, b) in case.results(&case.values).iter().zip(case.results(&wide)) {
+                // A cast says its result's type itself.
+                let rounded = if b.dtype() == DType::F32 { b.cast(a.dtype()) } else { b };
+                assert_eq!(*a, rounded, "{:?} in {float}", case.op);
+            }
+        }
+    }
+}
+
+/// Sums of small integers wrap around, as machines add.
+#[test]
+fn integers_wrap() {
+    let x = |d: DType, v: &[i64]| Tensor::new(&[v.len()], v.to_vec()).cast(d);
+    let op = |kind| Op::from(Binary { kind });
+    for (dtype, a, b, sum, difference, product) in [
+        (DType::U8, [250, 3], [10, 5], [4, 8], [240, 254], [196, 15]),
+        (DType::I8, [100, -100], [100, 100], [-56, 0], [0, 56], [16, -16]),
+        (
+            DType::I32,
+            [i64::from(i32::MAX), -1],
+            [1, 7],
+            [i64::from(i32::MIN), 6],
+            [i64::from(i32::MAX) - 1, -8],
+            [i64::from(i32::MAX), -7],
+        ),
+    ] {
+        for (kind, want) in [(BinaryKind::Add, sum), (BinaryKind::Sub, difference), (BinaryKind::Mul, product)] {
+            let y = eval::op(&op(kind), &[x(dtype, &a), x(dtype, &b)]).expect("a value");
+            assert_eq!(y, [x(dtype, &want)], "{kind:?}");
+        }
+        let least =
+            eval::op(&Compare { kind: CompareKind::Less }.into(), &[x(dtype, &a), x(dtype, &b)]).expect("a value");
+        assert_eq!(least, [Tensor::new(&[2], vec![a[0] < b[0], a[1] < b[1]])]);
+    }
+    let mean = Reduce { kind: ReduceKind::Mean, axes: vec![0], keepdims: false };
+    let y = eval::op(&mean.into(), &[x(DType::I32, &[-7, -6, -8, -8])]).expect("a value");
+    assert_eq!(y, [Tensor::scalar(-7i32)], "a mean of integers is truncated");
+    let sum = Reduce { kind: ReduceKind::Sum, axes: vec![0], keepdims: false };
+    let y = eval::op(&sum.into(), &[x(DType::U8, &[200, 100])]).expect("a value");
+    assert_eq!(y, [Tensor::scalar(44u8)]);
+}
+
+/// Which element types ONNX has an op for, and from which opset.
+#[test]
+fn spellings_refuse_the_types_that_onnx_does_not_take() {
+    let refusal = |op: Op, dtype: DType, shape: &[i64], opset| {
+        let t = TensorType::new(dtype, shape);
+        let y = op.def().infer(&[&t]).expect("it types");
+        spell(&op, &[&t], &y.iter().collect::<Vec<_>>(), opset, false).err()
+    };
+    let sin = || Op::from(Unary { kind: UnaryKind::Sin });
+    assert!(refusal(sin(), DType::BF16, &[2], 21).expect("since 22").contains("--opset 22"));
+    assert_eq!((refusal(sin(), DType::BF16, &[2], 22), refusal(sin(), DType::F16, &[2], 17)), (None, None));
+    let top = || Op::from(TopK { axis: 0, k: 1 });
+    assert!(refusal(top(), DType::BF16, &[2], 23).is_some() && refusal(top(), DType::I8, &[2], 17).is_none());
+    let sum = |kind| Op::from(Reduce { kind, axes: vec![0], keepdims: true });
+    assert!(refusal(sum(ReduceKind::Sum), DType::U8, &[2], 23).expect("not in ONNX").contains("cast to i32"));
+    assert_eq!(refusal(sum(ReduceKind::Max), DType::U8, &[2], 17), None);
+}
+
 #[test]
 fn attributes_read_back() {
     for s in Op::samples() {
@@ -131,7 +204,7 @@ fn attributes_read_back() {
 /// Operands are inputs; the op stands alone in its scope.
 #[test]
 fn the_text_form_reads_back() {
-    for float in [DType::F32, DType::F64] {
+    for float in floats() {
         for case in cases(float) {
             let b = Builder::new("sample", Stage::Built);
             let x = case.inputs(&b);
@@ -141,7 +214,7 @@ fn the_text_form_reads_back() {
             let g = b.finish().unwrap_or_else(|e| panic!("{:?}: {e}", case.op));
             let text = g.to_string();
             let back = text::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-            assert!(text::same(&g, &back), "{text}\nreads back as\n{back}");
+            assert!(back.to_string() == text, "{text}\nreads back as\n{back}");
             let ops: Vec<&Op> = back.nodes().map(|(_, n)| &n.op).collect();
             assert_eq!(ops, [&case.op]);
         }

@@ -8,6 +8,7 @@ mod attention_maps;
 mod bound;
 mod cli;
 mod conformance;
+mod dtypes;
 #[cfg(feature = "runtime")]
 mod engines;
 mod fuzz;

@@ -20,17 +20,9 @@ fn op(op_type: &str) -> Case {
     Case { node: Node::new(op_type, "it").outputs(["y0"]), inputs: Vec::new(), constants: Vec::new() }
 }
 
-/// Both call their types by the same short names.
-fn elem(d: DType) -> ElemType {
-    (1..40)
-        .map(ElemType::from_number)
-        .find(|e| e.to_string() == d.name())
-        .expect("every dtype is an element type of ONNX")
-}
-
 fn initializer(name: &str, t: &Tensor) -> Initializer {
     let dims: Vec<i64> = t.shape().iter().map(|&d| d as i64).collect();
-    Initializer::inline(name, elem(t.dtype()), &dims, t.to_le_bytes())
+    Initializer::inline(name, t.dtype(), &dims, t.to_le_bytes())
 }
 
 impl Case {
@@ -79,7 +71,7 @@ impl Case {
         }
         let input = |(i, t): (usize, &Tensor)| {
             let shape: Vec<_> = t.shape().iter().map(|&d| (d as i64).into()).collect();
-            ValueInfo::new(format!("x{i}"), elem(t.dtype()), shape)
+            ValueInfo::new(format!("x{i}"), t.dtype(), shape)
         };
         let output = |(name, elem): (&String, &ElemType)| ValueInfo { name: name.clone(), elem: *elem, shape: None };
         Model {
@@ -288,14 +280,14 @@ fn older_forms_mean_what_onnx_runtime_computes() {
         for opset in opsets {
             let what = format!("{:?} with {:?}, opset {opset}", case.node.op_type, case.node.attributes);
             // The interpreter says of what type the results are; ONNX Runtime infers it and refuses another.
-            let raised = match lower::raise(&case.model(opset, &[ElemType::Float; 8])) {
+            let raised = match lower::raise(&case.model(opset, &[DType::F32.into(); 8])) {
                 Ok(r) => r.graph,
                 Err(e) => {
                     wrong.push(format!("{what}: {e}"));
                     continue;
                 }
             };
-            let results: Vec<ElemType> = raised.outputs().iter().map(|o| elem(raised.ty(o.value).dtype)).collect();
+            let results: Vec<ElemType> = raised.outputs().iter().map(|o| raised.ty(o.value).dtype.into()).collect();
             write(&case.model(opset, &results), &path);
             let engines: [&dyn Engine; 2] = [&Interpreter, &ort()];
             let [ours, theirs] = engines.map(|engine| {
@@ -409,7 +401,7 @@ fn what_cannot_be_said_is_refused_with_the_reason() {
         (17, op("Reshape").x(x()).x(ints(&[1], &[24])), &["operand 1 must be integers that are constant"]),
     ];
     for (opset, case, words) in refused {
-        let e = lower::raise(&case.model(opset, &[ElemType::Float; 8])).expect_err(&case.node.op_type).to_string();
+        let e = lower::raise(&case.model(opset, &[DType::F32.into(); 8])).expect_err(&case.node.op_type).to_string();
         let name = [format!("node `it` ({}", case.node.op_type), format!("opset {opset}")];
         let known = (7..24).contains(&opset) && case.node.domain.is_empty();
         let missing =
@@ -427,7 +419,7 @@ fn malformed_nodes_are_refused_or_valid() {
     let mut hold = |case: &Case| {
         // The versions at which forms change.
         for opset in [7, 9, 10, 11, 12, 13, 18, 23] {
-            match lower::raise(&case.model(opset, &[ElemType::Float; 8])) {
+            match lower::raise(&case.model(opset, &[DType::F32.into(); 8])) {
                 Ok(raised) => {
                     verify(&raised.graph).unwrap_or_else(|e| panic!("{:?}, opset {opset}: {e}", case.node));
                     taken += 1;
@@ -532,8 +524,8 @@ fn shapes_computed_in_the_model_are_followed() {
             graph: onnx::Graph {
                 name: "shapes".into(),
                 nodes,
-                inputs: vec![ValueInfo::new("x", ElemType::Float, ["batch".into(), 3.into(), 4.into()])],
-                outputs: vec![ValueInfo { name: "y".into(), elem: ElemType::Float, shape: None }],
+                inputs: vec![ValueInfo::new("x", DType::F32, ["batch".into(), 3.into(), 4.into()])],
+                outputs: vec![ValueInfo { name: "y".into(), elem: DType::F32.into(), shape: None }],
                 initializers: [
                     Initializer::int64("zero", 0),
                     Initializer::int64("one", 1),

@@ -89,6 +89,7 @@ fn narrowed(shape: &[Dim], how: u8) -> Option<Vec<i64>> {
 /// The graph being made, and what is in reach.
 struct Maker<'g> {
     b: &'g Builder,
+    dtype: DType,
     values: Vec<T<'g>>,
     outputs: Vec<T<'g>>,
     params: usize,
@@ -103,7 +104,7 @@ impl<'g> Maker<'g> {
 
     fn param(&mut self, shape: Vec<i64>, init: Init) -> T<'g> {
         self.params += 1;
-        self.b.param(&format!("p{}", self.params), TensorType::new(DType::F32, shape.as_slice()), init, true)
+        self.b.param(&format!("p{}", self.params), TensorType::new(self.dtype, shape.as_slice()), init, true)
     }
 
     /// The value of a step, where it fits.
@@ -117,8 +118,8 @@ impl<'g> Maker<'g> {
             Step::Constant(a, how, x, uniform) => {
                 let shape: Vec<usize> = narrowed(&self.value(a).dims(), how)?.iter().map(|&d| d as usize).collect();
                 let n: usize = shape.iter().product();
-                let data = (0..n).map(|i| if uniform { x } else { x + i as f32 * 0.25 }).collect();
-                Some(self.b.constant(Tensor::new(&shape, data)))
+                let data = (0..n).map(|i| f64::from(if uniform { x } else { x + i as f32 * 0.25 })).collect();
+                Some(self.b.constant(tensor(self.dtype, &shape, data)))
             }
             Step::Unary(a, kind) => {
                 let x = self.value(a);
@@ -296,13 +297,13 @@ fn small(t: T<'_>) -> bool {
     t.rank() <= 5 && t.dims().iter().all(limit) && t.dims().iter().filter(|d| d.value().is_none()).count() <= 1
 }
 
-fn graph(steps: &[Step]) -> Graph {
+fn graph(dtype: DType, steps: &[Step]) -> Graph {
     let b = Builder::new("random", Stage::Built);
     {
         let batch = b.symbol("batch");
-        let x = b.input("x", TensorType::new(DType::F32, vec![batch.clone(), 3.into(), 4.into()]));
-        let z = b.input("z", TensorType::new(DType::F32, vec![batch, 2.into(), 3.into(), 4.into()]));
-        let mut m = Maker { b: &b, values: vec![z, x], outputs: Vec::new(), params: 0 };
+        let x = b.input("x", TensorType::new(dtype, vec![batch.clone(), 3.into(), 4.into()]));
+        let z = b.input("z", TensorType::new(dtype, vec![batch, 2.into(), 3.into(), 4.into()]));
+        let mut m = Maker { b: &b, dtype, values: vec![z, x], outputs: Vec::new(), params: 0 };
         for step in steps {
             if let Some(t) = m.make(step).filter(|t| small(*t)) {
                 m.values.push(t);
@@ -315,25 +316,36 @@ fn graph(steps: &[Step]) -> Graph {
     b.finish().unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// A tensor of floats.
+fn tensor(dtype: DType, shape: &[usize], data: Vec<f64>) -> Tensor {
+    match dtype {
+        DType::F64 => Tensor::new(shape, data),
+        _ => Tensor::new(shape, data.into_iter().map(|x| x as f32).collect()),
+    }
+}
+
 /// Numbers of a name: a sawtooth on (-2, 2), around one where gains start at one.
-fn numbers(name: &str, shape: &[usize], gain: bool) -> Tensor {
+fn numbers(dtype: DType, name: &str, shape: &[usize], gain: bool) -> Tensor {
     let mut x = name.bytes().fold(0.37f64, |x, b| (x * 7.3 + f64::from(b) * 0.618).fract());
     let mut next = || {
         x = (x * 997.0 + 0.123).fract();
-        (if gain { 0.5 + x } else { 4.0 * x - 2.0 }) as f32
+        if gain { 0.5 + x } else { 4.0 * x - 2.0 }
     };
-    Tensor::new(shape, (0..shape.iter().product()).map(|_| next()).collect())
+    tensor(dtype, shape, (0..shape.iter().product()).map(|_| next()).collect())
 }
 
-fn inputs() -> Vec<(&'static str, Tensor)> {
-    vec![("x", numbers("x", &[BATCH, 3, 4], false)), ("z", numbers("z", &[BATCH, 2, 3, 4], false))]
+fn inputs(g: &Graph) -> Vec<(&str, Tensor)> {
+    let bind = |d: &Dim| d.size().unwrap_or(BATCH);
+    let shape = |ty: &TensorType| ty.shape.iter().map(bind).collect::<Vec<_>>();
+    let of = |name: &str, ty: &TensorType| numbers(ty.dtype, name, &shape(ty), false);
+    g.inputs().iter().map(|i| (i.name.as_str(), of(&i.name, g.ty(i.value)))).collect()
 }
 
 /// A parameter of the run graph, computed by the weight program where that gives it out.
 fn weight(p: &Program, path: &str) -> Result<Tensor, String> {
     let stored = |g: &Graph, path: &str| {
         let q = g.params().find(|q| q.path == path).ok_or_else(|| format!("{path} was never declared"))?;
-        Ok(numbers(path, &g.ty(q.value).shape.known().expect("known"), q.init == Init::ONES))
+        Ok(numbers(g.ty(q.value).dtype, path, &g.ty(q.value).shape.known().expect("known"), q.init == Init::ONES))
     };
     match p.weights.outputs().iter().find(|o| o.name == path) {
         Some(o) => eval::value(&p.weights, o.value, &mut |path, _| stored(&p.weights, path)).map_err(|e| e.to_string()),
@@ -342,7 +354,8 @@ fn weight(p: &Program, path: &str) -> Result<Tensor, String> {
 }
 
 fn outputs(p: &Program) -> Vec<(String, Tensor)> {
-    eval::run(&p.graph, &mut |path, _| weight(p, path), &inputs()).unwrap_or_else(|e| panic!("{e}\n{}", p.graph))
+    eval::run(&p.graph, &mut |path, _| weight(p, path), &inputs(&p.graph))
+        .unwrap_or_else(|e| panic!("{e}\n{}", p.graph))
 }
 
 /// Asserts equal outputs, up to rounding: a fraction of the largest number that was met on the way.
@@ -350,9 +363,10 @@ fn same(what: &str, want: &[(String, Tensor)], got: &[(String, Tensor)], scale: 
     prop_assert_eq!(want.len(), got.len());
     for ((name, a), (other, b)) in want.iter().zip(got) {
         prop_assert_eq!(name, other);
-        prop_assert_eq!(a.shape(), b.shape(), "{}: {}", what, name);
+        prop_assert_eq!((a.dtype(), a.shape()), (b.dtype(), b.shape()), "{}: {}", what, name);
         let off = a.max_abs_diff(b).expect("one shape");
-        prop_assert!(off <= 2e-5 * scale, "{}: {} is off by {:e} of {:e}", what, name, off, scale);
+        let tolerance = if a.dtype() == DType::F64 { 1e-9 } else { 2e-5 };
+        prop_assert!(off <= tolerance * scale, "{}: {} is off by {:e} of {:e}", what, name, off, scale);
     }
     Ok(())
 }
@@ -414,12 +428,12 @@ fn through_a_file(p: &Program, target: &Target) -> Vec<(String, Tensor)> {
     .unwrap_or_else(|e| panic!("{e}\n{}", p.graph));
     let mut session =
         Interpreter.load(&path, &SessionOptions::default()).unwrap_or_else(|e| panic!("{e}\n{}", p.graph));
-    let given: Vec<_> = inputs().into_iter().map(|(name, t)| (name.to_owned(), t)).collect();
+    let given: Vec<_> = inputs(&p.graph).into_iter().map(|(name, t)| (name.to_owned(), t)).collect();
     session.run(&given).unwrap_or_else(|e| panic!("{e}\n{}", p.graph))
 }
 
-fn case(steps: &[Step]) -> Result<(), TestCaseError> {
-    let g = graph(steps);
+fn case(dtype: DType, steps: &[Step]) -> Result<(), TestCaseError> {
+    let g = graph(dtype, steps);
     let text = g.to_string();
     let back = text::parse(&text).map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?;
     prop_assert_eq!(back.to_string(), text);
@@ -452,7 +466,13 @@ proptest! {
 
     #[test]
     fn passes_keep_the_meaning_of_random_graphs(steps in steps()) {
-        case(&steps)?;
+        case(DType::F32, &steps)?;
+    }
+
+    /// In f64 rounding is no excuse.
+    #[test]
+    fn passes_keep_the_meaning_of_random_graphs_in_f64(steps in steps()) {
+        case(DType::F64, &steps)?;
     }
 }
 
@@ -463,7 +483,7 @@ fn random_graphs_reach_every_rule() {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for _ in 0..400 {
         let steps = steps().new_tree(&mut runner).expect("a strategy without filters").current();
-        let p = Program::new(graph(&steps));
+        let p = Program::new(graph(DType::F32, &steps));
         let run = passes::compile(&p, Target::ORT_CPU, None, &Options::default(), &mut |_, _| ());
         let rules = run.unwrap_or_else(|e| panic!("{e}")).ctx.rules;
         rules.into_iter().for_each(|(rule, t)| *counts.entry(rule).or_default() += t.count);

@@ -5,14 +5,14 @@ use crate::runtime::Provider;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
-/// What runs a model.
+/// The choice of an engine.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub(in crate::cli) struct EngineArgs {
-    /// What runs the model.
+    /// The engine that runs the model.
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     pub(in crate::cli) engine: EngineChoice,
-    /// Execution providers in order of preference: cpu, cuda, tensorrt. One that is not available is an error. Unless
+    /// Execution providers in order of preference: cpu, cuda, tensorrt. An unavailable provider is an error. Unless
     /// given, a file built for ort-cuda needs cuda, one built for tensorrt needs tensorrt and cuda, and the CPU runs
     /// any other.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -21,10 +21,10 @@ pub(in crate::cli) struct EngineArgs {
     /// same.
     #[arg(long)]
     pub(in crate::cli) allow_cpu_nodes: bool,
-    /// The ONNX Runtime library, or the folder it is in; `ORT_DYLIB_PATH` otherwise, or what is found on this machine.
+    /// The ONNX Runtime library, or its folder [default: `ORT_DYLIB_PATH`, or a library found on this machine].
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) ort_lib: Option<PathBuf>,
-    /// Threads used inside one operator; the engine's choice unless given.
+    /// Threads used inside one operator [default: the engine's choice].
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(in crate::cli) threads: Option<usize>,
 }
@@ -39,11 +39,11 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
 /// An engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum EngineChoice {
-    /// ONNX Runtime where there is one, else the built-in interpreter.
+    /// ONNX Runtime if there is one, else the built-in interpreter.
     Auto,
     /// ONNX Runtime.
     Ort,
-    /// The built-in interpreter: slow, but always there.
+    /// The built-in interpreter, which is slow but always available.
     Interpreter,
 }
 
@@ -53,7 +53,7 @@ pub(in crate::cli) struct Run {
     /// The model.
     #[arg(value_name = "MODEL.onnx")]
     pub(in crate::cli) model: PathBuf,
-    /// A safetensors file with the inputs under the model's names; a single tensor may have any name.
+    /// A safetensors file with the inputs, named as in the model; a single tensor may have any name.
     #[arg(long, value_name = "X.safetensors")]
     pub(in crate::cli) input: PathBuf,
     /// Write the outputs to this safetensors file, instead of printing a summary of them.
@@ -73,23 +73,23 @@ pub(in crate::cli) struct Predict {
     /// JPEG or PNG files.
     #[arg(value_name = "PHOTO", required = true)]
     pub(in crate::cli) photos: Vec<PathBuf>,
-    /// Class names, one a line; those in the model file otherwise.
+    /// Class names, one per line [default: those in the model file].
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) labels: Option<PathBuf>,
-    /// How many classes to show, the likeliest first.
+    /// The number of classes to show, the most likely first.
     #[arg(short, long, default_value_t = 5, value_name = "K", value_parser = top)]
     pub(in crate::cli) k: usize,
     /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,
-    /// Draw where the model looked; needs a model built with `--output-tensor attentions`. With several photographs,
-    /// HEAT-<photo>.png for each.
+    /// Draw the attention of the model, which must be built with `--output-tensor attentions`. With several photographs,
+    /// each gets a file HEAT-<photo>.png.
     #[arg(long, value_name = "HEAT.png")]
     pub(in crate::cli) attention: Option<PathBuf>,
-    /// Draw the attention rollout over all layers up to the shown one, instead of the mean over its heads.
+    /// Draw the attention rollout over all layers up to the layer, instead of the mean over its heads.
     #[arg(long, requires = "attention")]
     pub(in crate::cli) rollout: bool,
-    /// The layer to draw, counted from 0; the last one whose keys form a picture unless given.
+    /// The layer to draw, counted from 0 [default: the last one whose keys are a grid of patches].
     #[arg(long, value_name = "N", requires = "attention")]
     pub(in crate::cli) layer: Option<usize>,
     #[command(flatten)]
@@ -107,7 +107,7 @@ Images are resized, cropped and normalized as the model file says, or as usual f
 fn top(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 1..=1_048_576) => Ok(n),
-        _ => Err("expected a number from 1".into()),
+        _ => Err("expected a number from 1 to 1048576".into()),
     }
 }
 
@@ -122,20 +122,20 @@ pub(in crate::cli) struct Verify {
     /// Inputs and expected outputs: tensors named as in the model, or `input` and `output`, `output.1`, `attn`.
     #[arg(long, value_name = "IO.safetensors")]
     pub(in crate::cli) reference: Option<PathBuf>,
-    /// Another model, which gets the same random inputs.
+    /// Another model to run on the same random inputs.
     #[arg(long, value_name = "OTHER.onnx")]
     pub(in crate::cli) against: Option<PathBuf>,
-    /// The allowed difference, for numbers near zero.
+    /// The allowed absolute difference.
     #[arg(long, value_name = "X", default_value_t = 1e-5, value_parser = tolerance)]
     pub(in crate::cli) atol: f64,
-    /// The allowed difference as a part of the expected number, added to --atol.
+    /// The allowed difference relative to the expected number, added to --atol.
     #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance)]
     pub(in crate::cli) rtol: f64,
     /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,
-    /// Outputs of inner modules by module path (`name#k` is the k-th further call): finds the first that differs. Needs
-    /// --weights; the model is the one the file says it was built from unless --variant or --config is given.
+    /// Outputs of inner modules by module path (`name#k` is the k-th further call), to find the first that differs. Needs
+    /// --weights. The model is the one in the file unless --variant or --config is given.
     #[arg(long, value_name = "MID.safetensors", requires_all = ["reference", "weights"])]
     pub(in crate::cli) by_layer: Option<PathBuf>,
     #[command(flatten)]
@@ -156,6 +156,6 @@ A number passes when |found - expected| <= atol + rtol * |expected|. NaN never p
 fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(x) if x >= 0.0 && x.is_finite() => Ok(x),
-        _ => Err("expected a number from 0, such as 1e-5".into()),
+        _ => Err("expected a number that is not negative, such as 1e-5".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! Arguments of commands that look at things.
+//! Arguments of commands that show something.
 
 use super::Steer;
 use clap::{Args, Subcommand};
@@ -18,7 +18,7 @@ pub(in crate::cli) struct List {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Inspect {
-    /// The model; tensors stored beside it need not be there.
+    /// The model. Files with its external data may be missing.
     #[arg(value_name = "MODEL.onnx")]
     pub(in crate::cli) file: PathBuf,
     /// Print JSON.
@@ -43,7 +43,7 @@ pub(in crate::cli) struct Opt {
     /// List every pass and every rewrite rule.
     #[arg(long, conflicts_with = "file")]
     pub(in crate::cli) list: bool,
-    /// Show, as comments, which rewrite rule made a node.
+    /// Show the rewrite rule that made each node, as comments.
     #[arg(long)]
     pub(in crate::cli) origins: bool,
     /// Report what every pass and rule did, the estimated cost before and after, and why rules refused.
@@ -54,7 +54,7 @@ pub(in crate::cli) struct Opt {
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Doctor {
-    /// The ONNX Runtime library to try, or the folder it is in.
+    /// The ONNX Runtime library to try, or its folder.
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) ort_lib: Option<PathBuf>,
     /// Print JSON.
@@ -69,7 +69,7 @@ pub(in crate::cli) struct Runtime {
     pub(in crate::cli) action: Install,
 }
 
-/// What to do with ONNX Runtime.
+/// Actions on ONNX Runtime.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(in crate::cli) enum Install {
     /// Fetch ONNX Runtime with this machine's pip into the tool's cache.
@@ -87,7 +87,7 @@ pub(in crate::cli) struct Completions {
 /// Arguments of `man`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Man {
-    /// Write one page for each command into this folder, instead of printing the first.
+    /// Write a page for each command into this folder, instead of printing the first.
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) dir: Option<PathBuf>,
 }

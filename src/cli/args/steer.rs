@@ -12,7 +12,7 @@ pub(in crate::cli) struct Steer {
     /// any target on any machine.
     #[arg(long, default_value = "portable", value_name = "TARGET", value_parser = Target::find)]
     pub(in crate::cli) target: &'static Target,
-    /// The ai.onnx opset, 17 to 23. Unless given, the lowest that can express the model, which the most runtimes read.
+    /// The ai.onnx opset, 17 to 23 [default: the lowest that can express the model, which most runtimes can read].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(17..=23))]
     pub(in crate::cli) opset: Option<i64>,
     /// Run only these optional passes, such as `canonicalize,fold`. `vit-onnx opt --list` lists all passes and rules.
@@ -21,13 +21,13 @@ pub(in crate::cli) struct Steer {
     /// Leave out this optional pass or this rule. May be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(in crate::cli) no_pass: Vec<String>,
-    /// Stop making rewrites after N: finds the one that breaks something.
+    /// Stop after N rewrites, to find the rewrite that breaks something.
     #[arg(long, value_name = "N")]
     pub(in crate::cli) fuel: Option<u64>,
     /// Leave out the optional passes after this one.
     #[arg(long, value_name = "PASS")]
     pub(in crate::cli) stop_after: Option<String>,
-    /// Compare costs with this size for a symbol, such as `batch=8`; 1 unless given. May be repeated.
+    /// Compare costs with this size of a symbol, such as `batch=8` [default: 1]. May be repeated.
     #[arg(long, value_name = "SYMBOL=N", value_parser = assumption)]
     pub(in crate::cli) assume: Vec<(Symbol, i64)>,
 }

@@ -4,7 +4,8 @@ use super::super::args::Bench;
 use super::super::{Failure, output};
 use super::{Measured, Run};
 use crate::bench::{Profile, Ratio, Row, Verdict};
-use comfy_table::{Cell, Color, Table};
+use anstyle::{AnsiColor, Style};
+use comfy_table::Table;
 use serde_json::{Value, json};
 
 /// A table of times, one of what loading takes, and those of the profiles.
@@ -16,14 +17,14 @@ pub(super) fn print(a: &Bench, run: &Run) -> Result<(), Failure> {
         ["model", &time("p50"), &time("p90"), &time("p99"), &time("min"), "ratio", &time("cpu"), "cpu ratio"];
     let mut t = output::table(&headings);
     for m in &run.results {
-        let mut row = vec![Cell::new(&m.subject.label)];
-        row.extend([m.wall.p50, m.wall.p90, m.wall.p99, m.wall.min].map(|x| Cell::new(unit.figure(x))));
+        let mut row = vec![m.subject.label.clone()];
+        row.extend([m.wall.p50, m.wall.p90, m.wall.p99, m.wall.min].map(|x| unit.figure(x)));
         row.push(ratio(m.ratio));
-        row.push(Cell::new(m.processor.map_or("-".to_owned(), |x| unit.figure(x))));
+        row.push(m.processor.map_or("-".to_owned(), |x| unit.figure(x)));
         row.push(ratio(m.processor_ratio));
         t.add_row(row);
     }
-    output::print(format_args!("{}\n\n{}\n\n", heading(run), output::lines(&t)))?;
+    output::print(format_args!("{}\n\n{}\n\n", heading(run), colored(&output::lines(&t), &run.results)))?;
     if base.loading.is_some() || run.results.len() > 1 {
         output::print(format_args!("{}\n\n", output::lines(&other_figures(run))))?;
     }
@@ -79,15 +80,29 @@ fn other_figures(run: &Run) -> Table {
     table(&headings, run.results.iter().enumerate().map(row))
 }
 
-/// A ratio with its quartiles, green or red where those say so.
-fn ratio(r: Option<Ratio>) -> Cell {
-    let Some(r) = r else { return Cell::new("") };
-    let cell = Cell::new(format!("{:.3} [{:.3}, {:.3}]", r.median, r.q1, r.q3));
-    match r.verdict() {
-        Verdict::Faster => cell.fg(Color::Green),
-        Verdict::Slower => cell.fg(Color::Red),
-        Verdict::Open => cell,
+/// A ratio with its quartiles.
+fn ratio(r: Option<Ratio>) -> String {
+    r.map_or(String::new(), |r| format!("{:.3} [{:.3}, {:.3}]", r.median, r.q1, r.q3))
+}
+
+/// A table with its ratios in green or red where their quartiles agree. One line for each result follows the headings.
+fn colored(table: &str, results: &[Measured]) -> String {
+    let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
+    for (line, m) in lines.iter_mut().skip(1).zip(results) {
+        for r in [m.ratio, m.processor_ratio].into_iter().flatten() {
+            let style: Style = match r.verdict() {
+                Verdict::Faster => AnsiColor::Green.on_default(),
+                Verdict::Slower => AnsiColor::Red.on_default(),
+                Verdict::Open => continue,
+            };
+            let text = ratio(Some(r));
+            // The label comes first and may hold anything.
+            if let Some(at) = line.rfind(&text) {
+                line.replace_range(at..at + text.len(), &format!("{style}{text}{style:#}"));
+            }
+        }
     }
+    lines.join("\n")
 }
 
 /// Where the time of one model goes, by block and by op.

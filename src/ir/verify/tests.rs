@@ -54,8 +54,8 @@ fn corrupt(f: impl FnOnce(&mut Graph<Mock>)) -> Vec<Violation> {
 }
 
 /// The rules broken, without repetition.
-fn broken(f: impl FnOnce(&mut Graph<Mock>)) -> Vec<Rule> {
-    let rules: BTreeSet<Rule> = corrupt(f).iter().map(|v| v.rule).collect();
+fn broken(f: impl FnOnce(&mut Graph<Mock>)) -> Vec<Clause> {
+    let rules: BTreeSet<Clause> = corrupt(f).iter().map(|v| v.clause).collect();
     rules.into_iter().collect()
 }
 
@@ -73,91 +73,91 @@ fn a_built_graph_is_valid() {
 
 #[test]
 fn ids_are_in_range() {
-    assert_eq!(broken(|g| g.nodes[n(1)].inputs[0] = v(99)), [Rule::Ids]);
-    assert_eq!(broken(|g| g.nodes[n(1)].origin.scope = ScopeId::new(99)), [Rule::Ids]);
-    assert_eq!(broken(|g| g.nodes[n(1)].results = u32::MAX), [Rule::Ids]);
-    assert_eq!(broken(|g| g.params[ParamId::new(0)].value = v(99)), [Rule::Ids, Rule::Owned]);
-    assert_eq!(broken(|g| g.inputs[0].value = v(99)), [Rule::Ids, Rule::Owned]);
-    assert_eq!(broken(|g| g.values[v(1)].def = Def::Param(ParamId::new(9))), [Rule::Ids, Rule::Owned]);
+    assert_eq!(broken(|g| g.nodes[n(1)].inputs[0] = v(99)), [Clause::Ids]);
+    assert_eq!(broken(|g| g.nodes[n(1)].origin.scope = ScopeId::new(99)), [Clause::Ids]);
+    assert_eq!(broken(|g| g.nodes[n(1)].results = u32::MAX), [Clause::Ids]);
+    assert_eq!(broken(|g| g.params[ParamId::new(0)].value = v(99)), [Clause::Ids, Clause::Owned]);
+    assert_eq!(broken(|g| g.inputs[0].value = v(99)), [Clause::Ids, Clause::Owned]);
+    assert_eq!(broken(|g| g.values[v(1)].def = Def::Param(ParamId::new(9))), [Clause::Ids, Clause::Owned]);
 }
 
 #[test]
 fn operands_are_defined_before() {
-    assert_eq!(broken(|g| g.nodes[n(0)].inputs[0] = v(4)), [Rule::Order]);
-    assert_eq!(broken(|g| g.nodes[n(1)].inputs[0] = v(4)), [Rule::Order]);
+    assert_eq!(broken(|g| g.nodes[n(0)].inputs[0] = v(4)), [Clause::Order]);
+    assert_eq!(broken(|g| g.nodes[n(1)].inputs[0] = v(4)), [Clause::Order]);
     let read_late_input = |g: &mut Graph<Mock>| {
         let ty = g.values[v(0)].ty.clone();
         g.nodes[n(0)].inputs[0] = g.add_input("late", ty);
     };
-    assert_eq!(broken(read_late_input), [Rule::Order]);
+    assert_eq!(broken(read_late_input), [Clause::Order]);
 }
 
 #[test]
 fn results_are_contiguous_and_owned() {
-    assert_eq!(broken(|g| g.values[v(3)].def = Def::Result { node: n(0), index: 0 }), [Rule::Owned]);
-    assert_eq!(broken(|g| g.values[v(3)].def = Def::Input(0)), [Rule::Owned]);
-    assert!(broken(|g| g.nodes[n(1)].first = v(3)).contains(&Rule::Owned));
+    assert_eq!(broken(|g| g.values[v(3)].def = Def::Result { node: n(0), index: 0 }), [Clause::Owned]);
+    assert_eq!(broken(|g| g.values[v(3)].def = Def::Input(0)), [Clause::Owned]);
+    assert!(broken(|g| g.nodes[n(1)].first = v(3)).contains(&Clause::Owned));
     let orphan = |g: &mut Graph<Mock>| {
         let value = Value { ty: g.values[v(0)].ty.clone(), def: Def::Result { node: n(1), index: 1 } };
         g.values.push(value);
     };
-    assert_eq!(broken(orphan), [Rule::Owned]);
+    assert_eq!(broken(orphan), [Clause::Owned]);
 }
 
 #[test]
 fn stored_types_are_inferred_types() {
-    assert_eq!(broken(|g| g.values[v(4)].ty.dtype = DType::F64), [Rule::Types]);
-    assert_eq!(broken(|g| g.nodes[n(1)].inputs.truncate(1)), [Rule::Types]);
-    assert_eq!(broken(|g| g.nodes[n(1)].op = Mock::Split), [Rule::Types]);
+    assert_eq!(broken(|g| g.values[v(4)].ty.dtype = DType::F64), [Clause::Types]);
+    assert_eq!(broken(|g| g.nodes[n(1)].inputs.truncate(1)), [Clause::Types]);
+    assert_eq!(broken(|g| g.nodes[n(1)].op = Mock::Split), [Clause::Types]);
 }
 
 #[test]
 fn sizes_are_valid_and_countable() {
     let resize = |d: Dim| move |g: &mut Graph<Mock>| g.values[v(0)].ty.shape.0[1] = d;
-    assert!(broken(resize(Dim::known(-1))).contains(&Rule::Dims));
-    assert!(broken(resize(Dim::OVERFLOW)).contains(&Rule::Dims));
-    assert_eq!(broken(resize(Dim::known(i64::MAX - 1))), [Rule::Types], "a multiple of a symbol can be counted");
+    assert!(broken(resize(Dim::known(-1))).contains(&Clause::Dims));
+    assert!(broken(resize(Dim::OVERFLOW)).contains(&Clause::Dims));
+    assert_eq!(broken(resize(Dim::known(i64::MAX - 1))), [Clause::Types], "a multiple of a symbol can be counted");
     let huge = TensorType::new(DType::F32, [i64::MAX / 2, 4]);
-    assert_eq!(broken(|g| _ = g.add_input("huge", huge)), [Rule::Dims]);
+    assert_eq!(broken(|g| _ = g.add_input("huge", huge)), [Clause::Dims]);
 }
 
 #[test]
 fn outputs_exist() {
-    assert_eq!(broken(|g| g.outputs[0].value = v(99)), [Rule::Outputs]);
+    assert_eq!(broken(|g| g.outputs[0].value = v(99)), [Clause::Outputs]);
 }
 
 #[test]
 fn names_are_unique_and_not_empty() {
     let ty = TensorType::new(DType::F32, [2]);
-    assert_eq!(broken(|g| _ = g.add_input("x", ty.clone())), [Rule::Names]);
-    assert_eq!(broken(|g| _ = g.add_input("", ty)), [Rule::Names]);
-    assert_eq!(broken(|g| g.add_output("y", v(0))), [Rule::Names]);
-    assert_eq!(broken(|g| g.outputs[0].name.clear()), [Rule::Names]);
+    assert_eq!(broken(|g| _ = g.add_input("x", ty.clone())), [Clause::Names]);
+    assert_eq!(broken(|g| _ = g.add_input("", ty)), [Clause::Names]);
+    assert_eq!(broken(|g| g.add_output("y", v(0))), [Clause::Names]);
+    assert_eq!(broken(|g| g.outputs[0].name.clear()), [Clause::Names]);
 }
 
 #[test]
 fn parameter_paths_are_unique_and_not_empty() {
     let ty = TensorType::new(DType::F32, [2]);
-    assert_eq!(broken(|g| _ = g.add_param("head.weight", ty.clone(), Init::ONES, true)), [Rule::Paths]);
-    assert_eq!(broken(|g| _ = g.add_param("", ty, Init::ONES, true)), [Rule::Paths]);
+    assert_eq!(broken(|g| _ = g.add_param("head.weight", ty.clone(), Init::ONES, true)), [Clause::Paths]);
+    assert_eq!(broken(|g| _ = g.add_param("", ty, Init::ONES, true)), [Clause::Paths]);
 }
 
 #[test]
 fn symbols_are_declared_once() {
-    assert_eq!(broken(|g| g.symbols.clear()), [Rule::Symbols]);
-    assert_eq!(broken(|g| g.symbols.push(symbol("batch"))), [Rule::Symbols]);
+    assert_eq!(broken(|g| g.symbols.clear()), [Clause::Symbols]);
+    assert_eq!(broken(|g| g.symbols.push(symbol("batch"))), [Clause::Symbols]);
 }
 
 #[test]
 fn ops_are_allowed_at_the_stage() {
-    assert_eq!(broken(|g| g.stage = Stage::Legal), [Rule::Stage]);
+    assert_eq!(broken(|g| g.stage = Stage::Legal), [Clause::Stage]);
 }
 
 #[test]
 fn computed_contents_have_the_type_of_their_parameter() {
     let ty = TensorType::new(DType::F32, [2]);
     let contents = Init::Value(Literal::new(Tensor::new(&[3], vec![0.0f32; 3])));
-    assert_eq!(broken(|g| _ = g.add_param("table", ty, contents, false)), [Rule::Contents]);
+    assert_eq!(broken(|g| _ = g.add_param("table", ty, contents, false)), [Clause::Contents]);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn every_violation_is_reported_with_its_origin() {
         g.outputs[0].value = v(99);
         g.values[v(4)].ty.dtype = DType::F64;
     });
-    assert_eq!(all.iter().map(|v| v.rule).collect::<Vec<_>>(), [Rule::Stage, Rule::Types, Rule::Outputs]);
+    assert_eq!(all.iter().map(|v| v.clause).collect::<Vec<_>>(), [Clause::Stage, Clause::Types, Clause::Outputs]);
     let text = Violations(all).to_string();
     assert!(text.starts_with("head: node n0: split may not occur at stage legal\n    at src"), "{text}");
     assert!(text.contains("result 0 of sum is stored as f64[batch, 2], expected f32[batch, 2]"), "{text}");

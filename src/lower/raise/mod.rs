@@ -8,7 +8,7 @@ mod shape;
 
 use crate::build::{BuildErrors, Builder, Diagnostic};
 use crate::ir::{DType, Dim, Init, Stage, Symbol, Tensor, TensorType};
-use crate::onnx::{self, Attribute, DimValue, ElemType, Initializer, Model, OPSETS, TensorData};
+use crate::onnx::{self, Attribute, DimValue, Initializer, Model, OPSETS, TensorData};
 use crate::ops::{Graph, OnnxAttr, Op, Operand, Site};
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -54,21 +54,16 @@ pub struct Raised {
     pub params: HashMap<String, usize>,
 }
 
-/// The dtype of an ONNX element type, if it is one of ours.
-pub(crate) fn dtype(e: ElemType) -> Option<DType> {
-    DType::ALL.into_iter().find(|&d| super::emit::elem(d) == e)
-}
-
 /// An initializer's value.
 pub(crate) fn tensor(i: &Initializer) -> Option<Tensor> {
     let TensorData::Inline(bytes) = &i.data else { return None };
     let shape: Vec<usize> = i.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
-    Tensor::from_le_bytes(dtype(i.elem)?, &shape, bytes)
+    Tensor::from_le_bytes(i.elem.dtype()?, &shape, bytes)
 }
 
 /// The type of a graph input or output; sizes without a name get one of their own.
 pub(crate) fn value_type(v: &onnx::ValueInfo) -> Result<TensorType, RaiseError> {
-    let Some(dtype) = dtype(v.elem) else {
+    let Some(dtype) = v.elem.dtype() else {
         return unknown(format!("`{}` has element type {}, which is not supported", v.name, v.elem));
     };
     let Some(shape) = &v.shape else { return unknown(format!("`{}` has no shape", v.name)) };
@@ -167,11 +162,11 @@ struct Raise<'m, 'g> {
 impl<'m> Raise<'m, '_> {
     /// Declares an initializer; true when it became a parameter.
     fn initializer(&mut self, i: &'m Initializer) -> Result<bool, RaiseError> {
-        let Some(dtype) = dtype(i.elem) else {
+        let Some(dtype) = i.elem.dtype() else {
             return unknown(format!("initializer `{}` has element type {}, which is not supported", i.name, i.elem));
         };
-        let integers = !dtype.is_float() && dtype != DType::Bool;
-        let small = integers || i.element_count().is_some_and(|n| n <= CONSTANT);
+        let sizes = dtype == DType::I64;
+        let small = sizes || i.element_count().is_some_and(|n| n <= CONSTANT);
         let constant = if small { tensor(i) } else { None };
         let is_param = constant.is_none();
         let t = match constant {

@@ -1,6 +1,7 @@
 //! Models that cannot be written, files that are no models, and files that lie.
 
 use super::*;
+use crate::ir::DType;
 
 #[test]
 fn failures_leave_nothing_behind() {
@@ -47,14 +48,14 @@ fn what_a_file_cannot_say_is_refused() {
         change(&mut model);
         write(&model, &path, &NEVER, supply).expect_err("must be refused").to_string()
     };
-    let huge = Initializer::deferred("huge", ElemType::Float, &[1 << 20, 1 << 10]);
+    let huge = Initializer::deferred("huge", DType::F32, &[1 << 20, 1 << 10]);
     assert!(fails(&|m| m.graph.initializers.push(huge.clone())).contains("external data"));
-    let lie = Initializer::deferred("lie", ElemType::Float, &[1 << 60]);
+    let lie = Initializer::deferred("lie", DType::F32, &[1 << 60]);
     assert!(fails(&|m| m.graph.initializers.extend([lie.clone(), lie.clone()])).contains("lie"));
-    let giant = Initializer::deferred("giant", ElemType::Uint8, &[1 << 60]);
+    let giant = Initializer::deferred("giant", DType::U8, &[1 << 60]);
     assert!(fails(&|m| m.graph.initializers.extend(vec![giant.clone(); 5])).contains("more than one file"));
     assert!(fails(&|m| m.graph.initializers[0].dims[0] = -1).contains("`w`"));
-    let five = Initializer::inline("five", ElemType::Float, &[5], vec![0; 4]);
+    let five = Initializer::inline("five", DType::F32, &[5], vec![0; 4]);
     assert!(fails(&|m| m.graph.initializers.push(five.clone())).contains("takes 20 bytes, but has 4"));
     let subgraph = ("then".to_owned(), Attribute::Unsupported("a subgraph".to_owned()));
     assert!(fails(&|m| m.graph.nodes[0].attributes.push(subgraph.clone())).contains("`then` is a subgraph"));
@@ -128,17 +129,17 @@ fn typed_fields_become_bytes() {
         });
         inline_bytes(&tensor.expect("as many values as extents ask for")).to_vec()
     };
-    assert_eq!(data(ElemType::Float, 1, &|t| t.float_data = vec![1.0]), 1f32.to_le_bytes());
-    assert_eq!(data(ElemType::Complex64, 1, &|t| t.float_data = vec![0.0, 1.0])[4..], 1f32.to_le_bytes());
-    assert_eq!(data(ElemType::Double, 1, &|t| t.double_data = vec![1.0]), 1f64.to_le_bytes());
-    assert_eq!(data(ElemType::Int64, 1, &|t| t.int64_data = vec![-2]), (-2i64).to_le_bytes());
-    assert_eq!(data(ElemType::Uint64, 1, &|t| t.uint64_data = vec![u64::MAX]), [255; 8]);
-    assert_eq!(data(ElemType::Uint32, 1, &|t| t.uint64_data = vec![7]), [7, 0, 0, 0]);
-    assert_eq!(data(ElemType::Int32, 1, &|t| t.int32_data = vec![-1]), [255; 4]);
-    assert_eq!(data(ElemType::Float16, 2, &|t| t.int32_data = vec![0x3c00, 1]), [0, 0x3c, 1, 0]);
-    assert_eq!(data(ElemType::Int8, 2, &|t| t.int32_data = vec![-1, 1]), [255, 1]);
-    assert_eq!(data(ElemType::Bool, 2, &|t| t.int32_data = vec![1, 0]), [1, 0]);
-    assert_eq!(data(ElemType::Int4, 3, &|t| t.int32_data = vec![0x21, 0x03]), [0x21, 0x03]);
+    assert_eq!(data(DType::F32.into(), 1, &|t| t.float_data = vec![1.0]), 1f32.to_le_bytes());
+    assert_eq!(data(ElemType::Other(14), 1, &|t| t.float_data = vec![0.0, 1.0])[4..], 1f32.to_le_bytes());
+    assert_eq!(data(DType::F64.into(), 1, &|t| t.double_data = vec![1.0]), 1f64.to_le_bytes());
+    assert_eq!(data(DType::I64.into(), 1, &|t| t.int64_data = vec![-2]), (-2i64).to_le_bytes());
+    assert_eq!(data(ElemType::Other(13), 1, &|t| t.uint64_data = vec![u64::MAX]), [255; 8]);
+    assert_eq!(data(ElemType::Other(12), 1, &|t| t.uint64_data = vec![7]), [7, 0, 0, 0]);
+    assert_eq!(data(DType::I32.into(), 1, &|t| t.int32_data = vec![-1]), [255; 4]);
+    assert_eq!(data(DType::F16.into(), 2, &|t| t.int32_data = vec![0x3c00, 1]), [0, 0x3c, 1, 0]);
+    assert_eq!(data(DType::I8.into(), 2, &|t| t.int32_data = vec![-1, 1]), [255, 1]);
+    assert_eq!(data(DType::Bool.into(), 2, &|t| t.int32_data = vec![1, 0]), [1, 0]);
+    assert_eq!(data(ElemType::Other(22), 3, &|t| t.int32_data = vec![0x21, 0x03]), [0x21, 0x03]);
     let strings = with_tensor(|t| (t.data_type, t.dims, t.string_data) = (8, vec![1], vec![b"a".to_vec()]));
     assert_eq!(strings.expect("a string").data, TensorData::Strings(vec![Bytes::from_static(b"a")]));
 }
@@ -203,10 +204,10 @@ fn external_data_stay_in_the_folder_of_the_model() {
     fails(&[], "no location");
     fails(&[("location", "absent")], "absent");
     fails(&[("location", "sub")], "is a directory");
-    fails(&[good, ("length", "8")], "takes 4 bytes");
+    fails(&[good, ("length", "8")], "ask for 4");
     fails(&[good, ("offset", "5")], "which has 8");
     fails(&[good, ("offset", "18446744073709551615")], "which has 8");
-    fails(&[good, ("offset", "-1")], "no number");
+    fails(&[good, ("offset", "-1")], "not a number");
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("../secret", inner.join("link")).expect("a link");
@@ -232,7 +233,7 @@ fn foreign_parts_are_named() {
     }
     graph.node.push(node);
     let model = decode::decode(model.write_to_bytes().expect("memory grows").into()).expect("a model");
-    assert_eq!(model.not_carried, ["1 functions", "1 types of values that are no tensors"]);
+    assert_eq!(model.not_carried, ["1 functions", "1 types of values that are not tensors"]);
     let kinds: Vec<_> = model.graph.nodes[0].attributes.iter().map(|(_, v)| v.to_string()).collect();
     assert_eq!(kinds, ["<a subgraph>", "<a list of types>", "<of the unknown kind 77>"]);
 }

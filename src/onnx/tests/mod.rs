@@ -3,6 +3,7 @@
 mod broken;
 
 use super::*;
+use crate::ir::DType;
 use bytes::Bytes;
 use onnx_protobuf as official;
 use onnx_protobuf::Message as _;
@@ -52,17 +53,17 @@ fn model() -> Model {
                     .attribute("strings", vec!["a".to_owned(), String::new()])
                     .attribute("t", Initializer::int64s("", &[3])),
             ],
-            inputs: vec![ValueInfo::new("x", ElemType::Float, ["batch".into(), 3.into(), DimValue::Unknown])],
-            outputs: vec![ValueInfo { name: "y".to_owned(), elem: ElemType::Float, shape: None }],
+            inputs: vec![ValueInfo::new("x", DType::F32, ["batch".into(), 3.into(), DimValue::Unknown])],
+            outputs: vec![ValueInfo { name: "y".to_owned(), elem: DType::F32.into(), shape: None }],
             initializers: vec![
-                Initializer::deferred("w", ElemType::Float, &[300, 5]),
+                Initializer::deferred("w", DType::F32, &[300, 5]),
                 Initializer::int64s("shape", &[0, -1]),
-                Initializer::inline("b", ElemType::Uint8, &[5000], vec![9; 5000]),
-                Initializer::inline("none", ElemType::Float, &[0, 4], vec![]),
-                Initializer::deferred("small", ElemType::Bool, &[7]),
-                Initializer::deferred("last", ElemType::Double, &[128]),
+                Initializer::inline("b", DType::U8, &[5000], vec![9; 5000]),
+                Initializer::inline("none", DType::F32, &[0, 4], vec![]),
+                Initializer::deferred("small", DType::Bool, &[7]),
+                Initializer::deferred("last", DType::F64, &[128]),
             ],
-            value_info: vec![ValueInfo::new("flat", ElemType::Float, [])],
+            value_info: vec![ValueInfo::new("flat", DType::F32, [])],
         },
         not_carried: vec![],
     }
@@ -91,6 +92,26 @@ fn filled() -> Model {
 
 fn inline_bytes(t: &Initializer) -> &Bytes {
     if let TensorData::Inline(data) = &t.data { data } else { panic!("{} is not inline", t.name) }
+}
+
+/// An initializer of every type, by the second reader, and read back.
+#[test]
+fn initializers_of_every_type_are_what_they_say() {
+    let (_dir, path) = folder();
+    let mut model = model();
+    let tensor = |d: DType| crate::ir::Tensor::new(&[3], vec![1.0, 0.0, 100.0]).cast(d);
+    model.graph.initializers =
+        DType::ALL.map(|d| Initializer::inline(d.name(), d, &[3], tensor(d).to_le_bytes())).to_vec();
+    write(&model, &path, &NEVER, supply).expect("written");
+    let theirs = official::ModelProto::parse_from_bytes(&fs::read(&path).expect("a file")).expect("a model");
+    for (d, t) in DType::ALL.into_iter().zip(&theirs.graph.initializer) {
+        let by_name =
+            <official::tensor_proto::DataType as protobuf::Enum>::from_i32(t.data_type).expect("a number of ONNX's");
+        assert_eq!((t.name.as_str(), &t.raw_data), (d.name(), &tensor(d).to_le_bytes()));
+        let bits: String = format!("{by_name:?}").chars().filter(char::is_ascii_digit).collect();
+        assert!(bits.is_empty() || bits == (8 * d.size()).to_string(), "{d} is {by_name:?}");
+    }
+    assert_eq!(read(&path).expect("read back").graph.initializers, model.graph.initializers);
 }
 
 /// Compares an official tensor with ours; external bytes come from the file the entries name.
@@ -232,7 +253,7 @@ fn external_is_what_the_official_schema_reads() {
     assert_eq!(read(&path).expect("own file"), filled());
     fs::remove_file(data).expect("the file is there");
     let e = read(&path).expect_err("the data are gone").to_string();
-    assert!(e.contains("m.onnx.data") && e.contains("travels with the model"), "{e}");
+    assert!(e.contains("m.onnx.data") && e.contains("keep this file beside the model"), "{e}");
     let model = read_without_data(&path).expect("the model is there");
     assert_eq!(
         model.graph.initializers[2].data,

@@ -32,6 +32,7 @@ impl OpDef for HardSwish {
     }
     /// ONNX fixes `x · max(0, min(1, x/6 + 1/2))`, the same function.
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.bf16_since("HardSwish", 22)?;
         s.since("HardSwish", 14)?;
         s.node("HardSwish").done()
     }

@@ -298,6 +298,7 @@ impl OpDef for Conv {
         Grad::To(to)
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.bf16_since("Conv", 22)?;
         let w = s.x[1];
         self.spell(s.node("Conv"), w).done()
     }

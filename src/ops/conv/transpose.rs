@@ -80,6 +80,7 @@ impl OpDef for ConvTranspose {
         Grad::To(vec![Some(dx), Some(self.adjoint().weight_gradient(g, x, [w.dim(2), w.dim(3)]))])
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+        s.bf16_since("ConvTranspose", 22)?;
         let w = s.x[1];
         self.adjoint().spell(s.node("ConvTranspose"), w).ints("output_padding", self.output_padding).done()
     }

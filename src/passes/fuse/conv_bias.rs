@@ -52,7 +52,7 @@ mod tests {
     use crate::target::Target;
     use crate::template::{Model, Source};
     use crate::text;
-    use crate::variants::{self, Declare};
+    use crate::variants::Declare;
 
     /// `added` stands beside a strided grouped convolution of 4 channels.
     fn graph(added: &str) -> Graph {
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn batch_norm_ends_in_the_bias() {
         let m = Model::resolve(&Source::Preset("levit", "tiny"), &[]).expect("a preset");
-        let built = variants::declare("levit", &*m.variant, m.release, &Declare::default()).expect("well typed");
+        let built = m.declaration.declare(&Declare::default()).expect("well typed");
         let options = passes::Options::default();
         let run =
             passes::compile(&Program::new(built), Target::PORTABLE, None, &options, &mut |_, _| {}).expect("passes");

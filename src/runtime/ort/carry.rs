@@ -5,8 +5,9 @@
 
 use crate::ir::{Array, DType, Element, Tensor};
 use crate::runtime::{Port, PortDim};
+use crate::with_dtype;
 use ::ort::session::SessionInputValue;
-use ::ort::value::{DynValue, Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType};
+use ::ort::value::{DynValue, IntoTensorElementType, Outlet, PrimitiveTensorElementType, TensorRef, ValueType};
 use std::fmt::Debug;
 
 /// The declared port, or why it cannot be fed or read here.
@@ -15,12 +16,9 @@ pub(super) fn port(outlet: &Outlet) -> Result<Port, String> {
     let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
         return Err(format!("`{name}` is a {}, expected a tensor", outlet.dtype()));
     };
-    let dtype = match ty {
-        TensorElementType::Float32 => DType::F32,
-        TensorElementType::Float64 => DType::F64,
-        TensorElementType::Int64 => DType::I64,
-        TensorElementType::Bool => DType::Bool,
-        other => return Err(format!("`{name}` has element type {other}, expected f32, f64, i64 or bool")),
+    let ours = DType::ALL.into_iter().find(|&d| with_dtype!(d, A => A::into_tensor_element_type()) == *ty);
+    let Some(dtype) = ours else {
+        return Err(format!("`{name}` has element type {ty}, expected one of {}", DType::names()));
     };
     let symbol = |i: usize| dimension_symbols.get(i).cloned().unwrap_or_default();
     let dim = |(i, &n): (usize, &i64)| usize::try_from(n).map_or_else(|_| PortDim::Symbol(symbol(i)), PortDim::Known);
@@ -43,10 +41,5 @@ pub(super) fn tensor(dtype: DType, value: &DynValue) -> Result<Tensor, ::ort::Er
         let shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
         Ok(Tensor::new(&shape, data.to_vec()))
     }
-    match dtype {
-        DType::F32 => go::<f32>(value),
-        DType::F64 => go::<f64>(value),
-        DType::I64 => go::<i64>(value),
-        DType::Bool => go::<bool>(value),
-    }
+    with_dtype!(dtype, A => go::<A>(value))
 }

@@ -9,11 +9,10 @@ mod routing;
 mod sinkhorn;
 mod x_encoder;
 
-use super::serde_fields;
-use crate::build::{Scope, T};
-use crate::nn::Release;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use super::argument::{Argument, Arguments, Reader, Reading, nearest};
+use super::era::{self, Era};
+use crate::build::{Names, Scope, T};
+use toml::{Table, Value};
 
 pub use nystrom::Nystrom;
 pub use routing::Routing;
@@ -23,71 +22,60 @@ pub use x_encoder::XEncoder;
 /// A transformer that can be plugged in.
 pub trait Inner: std::fmt::Debug {
     /// Relations that types cannot say, for sequences of `tokens` vectors of width `dim`; each broken one as `key: reason`.
-    fn check(&self, r: Release, dim: usize, tokens: usize) -> Vec<String>;
+    fn check(&self, dim: usize, tokens: usize) -> Vec<String>;
 
     /// Why the number of tokens must be known when the graph is built, if so.
     fn needs_known_length(&self) -> Option<&'static str>;
 
     /// Emits the transformer: `[batch, tokens, dim] → [batch, tokens, dim]`.
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, x: T<'g>) -> T<'g>;
-
-    /// The resolved arguments, defaults included, without `dim`.
-    fn arguments(&self) -> toml::Table;
+    fn forward<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g>;
 }
 
 /// A line of the registry.
-#[derive(Clone, Copy)]
-pub struct Entry {
+struct Kind {
     /// The value of `kind`.
-    pub name: &'static str,
-    /// What it is.
-    pub title: &'static str,
-    /// arXiv number.
-    pub paper: &'static str,
-    /// From arguments to a declaration.
-    pub parse: fn(toml::Table) -> Result<Box<dyn Inner>, toml::de::Error>,
-    /// The names of its arguments, besides `kind` and `dim`.
-    pub keys: fn() -> &'static [&'static str],
+    name: &'static str,
+    /// Eras of its package, by the releases of vit-pytorch around it.
+    eras: &'static [Era],
+    /// From arguments to a transformer and its resolved arguments, without `dim`.
+    read: fn(&Kind, &mut Reader<'_, '_>) -> Option<(Box<dyn Inner>, Table)>,
 }
 
-impl std::fmt::Debug for Entry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
+fn read<I: Inner + Arguments + 'static>(kind: &Kind, from: &mut Reader<'_, '_>) -> Option<(Box<dyn Inner>, Table)> {
+    from.known(kind.name, I::KEYS, &["kind", "dim"]);
+    let inner = I::read(from)?;
+    let arguments = inner.write();
+    Some((Box::new(inner), arguments))
 }
 
 macro_rules! inner {
-    ($($name:literal => $ty:ty, $title:literal, $paper:literal;)*) => {
+    ($($(#[$what:meta])* $name:literal => $ty:ty, $eras:expr;)*) => {
         /// Every transformer that can be plugged in.
-        pub const INNER: &[Entry] = &[$(Entry {
-            name: $name,
-            title: $title,
-            paper: $paper,
-            parse: |t| Ok(Box::new(t.try_into::<$ty>()?)),
-            keys: || serde_fields::<$ty>(),
-        },)*];
+        const INNER: &[Kind] = &[$(Kind { name: $name, eras: $eras, read: read::<$ty> },)*];
     };
 }
 
 inner! {
-    "nystrom" => Nystrom, "Nyströmformer", "2102.03902";
-    "x_encoder" => XEncoder, "Encoder of x-transformers", "1706.03762";
-    "routing" => Routing, "Routing Transformer", "2003.05997";
-    "sinkhorn" => Sinkhorn, "Sinkhorn Transformer", "2002.11296";
+    "nystrom" => Nystrom, era::ONE;
+    "x_encoder" => XEncoder, era::X_ENCODER;
+    "routing" => Routing, era::ONE;
+    "sinkhorn" => Sinkhorn, era::ONE;
 }
 
 /// The `[inner]` table: `kind`, possibly `dim`, and the arguments of that kind.
 #[derive(Debug)]
 pub struct Plugged {
-    entry: &'static Entry,
+    kind: &'static str,
+    names: Names,
     dim: Option<usize>,
     inner: Box<dyn Inner>,
+    arguments: Table,
 }
 
 impl Plugged {
     /// Relations for sequences of `tokens` vectors of width `dim`; each broken one as `inner.key: reason`.
-    pub fn check(&self, r: Release, dim: usize, tokens: usize) -> Vec<String> {
-        let mut wrong = self.inner.check(r, dim, tokens);
+    pub fn check(&self, dim: usize, tokens: usize) -> Vec<String> {
+        let mut wrong = self.inner.check(dim, tokens);
         if let Some(given) = self.dim.filter(|&d| d != dim) {
             wrong.push(format!("dim: {given} differs from the model's dim {dim}; leave it out or make them equal"));
         }
@@ -100,64 +88,43 @@ impl Plugged {
     }
 
     /// Emits the transformer: `[batch, tokens, dim] → [batch, tokens, dim]`.
-    pub fn forward<'g>(&self, r: Release, s: Scope<'g>, x: T<'g>) -> T<'g> {
-        self.inner.forward(r, s, x)
+    pub fn forward<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        self.inner.forward(s.named(self.names), x)
+    }
+}
+
+impl Argument for Plugged {
+    type Value = Self;
+
+    fn valid() -> String {
+        let kinds: Vec<&str> = INNER.iter().map(|k| k.name).collect();
+        format!("a table whose kind is one of {}", kinds.join(", "))
     }
 
-    fn parse(mut table: toml::Table) -> Result<Self, String> {
-        let kinds = || INNER.iter().map(|e| e.name).collect::<Vec<_>>().join(", ");
-        let kind = match table.remove("kind") {
-            Some(toml::Value::String(kind)) => kind,
-            Some(other) => return Err(format!("kind: expected a name, found {other}; one of {}", kinds())),
-            None => return Err(format!("kind is missing; one of {}", kinds())),
+    fn read(key: &str, v: &Value, to: &mut Reading<'_>) -> Option<Self> {
+        let kinds: Vec<&str> = INNER.iter().map(|k| k.name).collect();
+        let Some(table) = v.as_table() else { return super::argument::unexpected::<Self>(key, v, to) };
+        let Some(given) = table.get("kind") else {
+            to.wrong.push(format!("{key}.kind: missing; one of {} is valid", kinds.join(", ")));
+            return None;
         };
-        let named = |e: &&Entry| e.name == kind.replace('-', "_");
-        let entry = INNER.iter().find(named).ok_or_else(|| format!("there is no `{kind}`; one of {}", kinds()))?;
-        let dim = match table.remove("dim") {
-            None => None,
-            Some(v) => match v.as_integer().and_then(|d| usize::try_from(d).ok()) {
-                Some(d) => Some(d),
-                None => return Err(format!("dim: expected an integer, found {v}")),
-            },
+        let name = given.as_str().map_or_else(|| given.to_string(), |s| s.replace('-', "_"));
+        let Some(kind) = INNER.iter().find(|k| k.name == name) else {
+            to.wrong.push(format!("{key}.kind: there is no `{name}`; {}", nearest(&name, &kinds)));
+            return None;
         };
-        let keys = (entry.keys)();
-        let unknown: Vec<&str> = table.keys().map(String::as_str).filter(|k| !keys.contains(k)).collect();
-        if !unknown.is_empty() {
-            let unknown = unknown.join(", ");
-            return Err(format!("{unknown}: {} has no such key; there are dim, {}", entry.name, keys.join(", ")));
-        }
-        let inner = (entry.parse)(table).map_err(|e| {
-            // The error shows the key it is about on a line of its own.
-            let text = e.to_string();
-            let key = text.lines().find_map(|l| l.strip_prefix("in `")?.strip_suffix('`'));
-            key.map_or_else(|| e.message().to_owned(), |k| format!("{k}: {}", e.message()))
-        })?;
-        Ok(Self { entry, dim, inner })
+        let era = era::of(kind.eras, to.release);
+        let mut from = Reader { table, era: &era.options(), path: "inner.", to };
+        let dim = from.argument::<super::argument::Maybe<super::argument::Width>>("dim", None);
+        let (inner, arguments) = (kind.read)(kind, &mut from)?;
+        Some(Self { kind: kind.name, names: era.names, dim: dim?, inner, arguments })
     }
 
-    fn table(&self) -> toml::Table {
-        let mut t = toml::Table::new();
-        t.insert("kind".into(), self.entry.name.into());
-        t.extend(self.inner.arguments());
-        t
+    fn write(v: &Self) -> Option<Value> {
+        let mut t = Table::from_iter([("kind".to_owned(), v.kind.into())]);
+        t.extend(v.arguments.clone());
+        Some(t.into())
     }
-}
-
-impl<'de> Deserialize<'de> for Plugged {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Self::parse(toml::Table::deserialize(d)?).map_err(D::Error::custom)
-    }
-}
-
-impl Serialize for Plugged {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        self.table().serialize(s)
-    }
-}
-
-/// The default of `heads`.
-fn heads() -> usize {
-    8
 }
 
 /// The width of one head where it may be left out, as in the routing and Sinkhorn transformers: the model's width shared.
@@ -174,7 +141,7 @@ fn shared_width(given: Option<usize>, dim: usize, heads: usize) -> Option<String
 #[cfg(test)]
 mod tests {
     use crate::template::{Model, Source};
-    use crate::variants::{Declare, declare};
+    use crate::variants::Declare;
 
     const SHELL: &str = "variant = 'efficient'\nimage_size = 28\npatch_size = 4\nnum_classes = 7\ndim = 16\n";
 
@@ -199,7 +166,7 @@ mod tests {
 
     #[test]
     fn mistakes_name_what_is_valid() {
-        assert!(fail("depth = 2").contains("inner: kind is missing; one of nystrom, x_encoder, routing, sinkhorn"));
+        assert!(fail("depth = 2").contains("inner.kind: missing; one of nystrom, x_encoder, routing, sinkhorn"));
         assert!(fail("kind = 'linear'\ndepth = 2").contains("there is no `linear`"));
         let e = fail("kind = 'nystrom'\ndepth = 2\nwindow_size = 4");
         assert!(e.contains("window_size: nystrom has no such key") && e.contains("num_landmarks"), "{e}");
@@ -210,7 +177,9 @@ mod tests {
         assert!(
             fail("kind = 'nystrom'\ndepth = 2\ndim = 32").contains("inner.dim: 32 differs from the model's dim 16")
         );
-        assert!(fail("kind = 'nystrom'\ndepth = 2\ndim = 'x'").contains("dim: expected an integer"));
+        assert!(
+            fail("kind = 'nystrom'\ndepth = 2\ndim = 'x'").contains("inner.dim: found \"x\"; 1 to 1048576 is valid")
+        );
     }
 
     #[test]
@@ -218,7 +187,7 @@ mod tests {
         let count = |preset: &str, release: &str| {
             let set = [("release".to_owned(), release.into())];
             let m = Model::resolve(&Source::Preset("efficient", preset), &set).expect("a model");
-            let g = declare("efficient", &*m.variant, m.release, &Declare::default()).expect("a graph");
+            let g = m.declaration.declare(&Declare::default()).expect("a graph");
             let trained = g.params().filter(|p| p.trainable);
             trained.map(|p| g.ty(p.value).shape.elements().size().expect("known sizes")).sum::<usize>()
         };
@@ -232,7 +201,7 @@ mod tests {
         for (preset, layers) in [("tiny", 0), ("tiny-x_encoder", 2), ("tiny-routing", 0), ("tiny-sinkhorn", 0)] {
             let m = Model::resolve(&Source::Preset("efficient", preset), &[]).expect("a model");
             let options = Declare { taps: vec!["attentions".into()], ..Declare::default() };
-            let g = declare("efficient", &*m.variant, m.release, &options);
+            let g = m.declaration.declare(&options);
             let shape = g.map(|g| g.ty(g.outputs()[1].value).shape.to_string());
             match layers {
                 0 => assert!(shape.expect_err("there are none").to_string().contains("no `attentions`"), "{preset}"),

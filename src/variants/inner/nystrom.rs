@@ -7,64 +7,42 @@
 //! matrix divided by a maximum over the whole batch and all heads. The iteration has not converged
 //! when it stops, so the output for an image depends, slightly, on the images beside it.
 
-use super::{Inner, heads};
+use super::Inner;
 use crate::build::{Scope, T};
 use crate::ir::{Init, Tensor};
-use crate::nn::{Release, gelu, layer_norm, linear, linear_no_bias, merge_heads, split_heads};
+use crate::nn::{gelu, layer_norm, linear, linear_no_bias, merge_heads, split_heads};
 use crate::ops::Conv;
-use crate::variants::{arguments, dim_head};
-use serde::{Deserialize, Serialize};
+use crate::variants::argument::{Depth, Flag, Probability, Width, arguments};
 
 /// The inverse begins from an identity matrix of landmarks by landmarks.
 const MOST_LANDMARKS: usize = 2048;
 
-/// Arguments of `nystrom_attention.Nystromformer`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Nystrom {
-    /// Blocks.
-    pub depth: usize,
-    /// Width of one head, whatever `dim / heads` is.
-    #[serde(default = "dim_head")]
-    pub dim_head: usize,
-    /// Attention heads.
-    #[serde(default = "heads")]
-    pub heads: usize,
-    /// Landmark tokens.
-    #[serde(default = "landmarks")]
-    pub num_landmarks: usize,
-    /// Steps of the iteration for the pseudo-inverse.
-    #[serde(default = "iterations")]
-    pub pinv_iterations: usize,
-    /// Whether a convolution of the values along the tokens is added.
-    #[serde(default = "residual")]
-    pub attn_values_residual: bool,
-    /// Its length; odd.
-    #[serde(default = "kernel")]
-    pub attn_values_residual_conv_kernel: usize,
-    /// Dropout after the output projection.
-    #[serde(default)]
-    pub attn_dropout: f64,
-    /// Dropout inside the feed-forward layers.
-    #[serde(default)]
-    pub ff_dropout: f64,
-}
-
-fn landmarks() -> usize {
-    256
-}
-fn iterations() -> usize {
-    6
-}
-fn residual() -> bool {
-    true
-}
-fn kernel() -> usize {
-    33
+arguments! {
+    /// Arguments of `nystrom_attention.Nystromformer`.
+    pub struct Nystrom {
+        /// Blocks.
+        depth: Depth,
+        /// Width of one head, whatever `dim / heads` is.
+        dim_head: Width = 64,
+        /// Attention heads.
+        heads: Width = 8,
+        /// Landmark tokens.
+        num_landmarks: Width = 256,
+        /// Steps of the iteration for the pseudo-inverse.
+        pinv_iterations: Depth = 6,
+        /// Whether a convolution of the values along the tokens is added.
+        attn_values_residual: Flag = true,
+        /// Its length; odd.
+        attn_values_residual_conv_kernel: Width = 33,
+        /// Dropout after the output projection.
+        attn_dropout: Probability = 0.0,
+        /// Dropout inside the feed-forward layers.
+        ff_dropout: Probability = 0.0,
+    }
 }
 
 impl Inner for Nystrom {
-    fn check(&self, _: Release, _: usize, _: usize) -> Vec<String> {
+    fn check(&self, _: usize, _: usize) -> Vec<String> {
         let k = self.attn_values_residual_conv_kernel;
         let even = self.attn_values_residual && k.is_multiple_of(2);
         let reason = || format!("attn_values_residual_conv_kernel: {k} is even; odd kernels keep the number of tokens");
@@ -78,7 +56,7 @@ impl Inner for Nystrom {
     }
 
     /// Keys `layers.i.{0,1}`, the same in every release of the package; no norm at the end.
-    fn forward<'g>(&self, _: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
+    fn forward<'g>(&self, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
         let dim = x.size(-1);
         for i in 0..self.depth {
             let layer = s.at("layers").at(i);
@@ -88,10 +66,6 @@ impl Inner for Nystrom {
             x = linear(net.at(3), net.dropout(h, self.ff_dropout), dim) + x;
         }
         x
-    }
-
-    fn arguments(&self) -> toml::Table {
-        arguments(self)
     }
 }
 

@@ -9,50 +9,38 @@
 //! checkpoint, so only one saved after a first forward gives what the original gives. Moving
 //! averages of the means during training and the commitment loss are not part of the graph.
 
-use super::{Inner, head_width, heads, shared_width};
+use super::{Inner, head_width, shared_width};
 use crate::build::{Scope, T};
 use crate::ir::{DType, Dim, Init, Literal, Tensor};
-use crate::nn::{Release, chunked_feed_forward, layer_norm, linear_no_bias, merge_heads, split_heads};
-use crate::variants::arguments;
-use serde::{Deserialize, Serialize};
+use crate::nn::{chunked_feed_forward, layer_norm, linear_no_bias, merge_heads, split_heads};
+use crate::variants::argument::{Depth, Flag, Maybe, Probability, Width, arguments};
 
-/// Arguments of `routing_transformer.RoutingTransformer` that are supported: all heads route.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Routing {
-    /// Blocks.
-    pub depth: usize,
-    /// The number of clusters, times `window_size`.
-    pub max_seq_len: usize,
-    /// Attention heads.
-    #[serde(default = "heads")]
-    pub heads: usize,
-    /// Width of one head; `dim / heads` when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dim_head: Option<usize>,
-    /// Queries, and keys, that a cluster takes.
-    #[serde(default = "window")]
-    pub window_size: usize,
-    /// Dropout on the attention matrices.
-    #[serde(default)]
-    pub attn_dropout: f64,
-    /// Dropout inside the feed-forward layers.
-    #[serde(default)]
-    pub ff_dropout: f64,
-    /// Dropout after the output projection.
-    #[serde(default)]
-    pub attn_layer_dropout: f64,
-    /// Gated feed-forward layers.
-    #[serde(default)]
-    pub ff_glu: bool,
-}
-
-fn window() -> usize {
-    64
+arguments! {
+    /// Arguments of `routing_transformer.RoutingTransformer` that are supported: all heads route.
+    pub struct Routing {
+        /// Blocks.
+        depth: Depth,
+        /// The number of clusters, times `window_size`.
+        max_seq_len: Width,
+        /// Attention heads.
+        heads: Width = 8,
+        /// Width of one head; `dim / heads` when left out.
+        dim_head: Maybe<Width>,
+        /// Queries, and keys, that a cluster takes.
+        window_size: Width = 64,
+        /// Dropout on the attention matrices.
+        attn_dropout: Probability = 0.0,
+        /// Dropout inside the feed-forward layers.
+        ff_dropout: Probability = 0.0,
+        /// Dropout after the output projection.
+        attn_layer_dropout: Probability = 0.0,
+        /// Gated feed-forward layers.
+        ff_glu: Flag = false,
+    }
 }
 
 impl Inner for Routing {
-    fn check(&self, _: Release, dim: usize, _: usize) -> Vec<String> {
+    fn check(&self, dim: usize, _: usize) -> Vec<String> {
         let mut wrong: Vec<String> = shared_width(self.dim_head, dim, self.heads).into_iter().collect();
         let (n, w) = (self.max_seq_len, self.window_size);
         if !n.is_multiple_of(w) {
@@ -70,17 +58,13 @@ impl Inner for Routing {
 
     /// Keys `fn.layers.layers.i.{0,1}`. The module returns tokens and a loss; `fn` is the module inside the
     /// wrapper that keeps the tokens.
-    fn forward<'g>(&self, _: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
+    fn forward<'g>(&self, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
         for i in 0..self.depth {
             let layer = s.at("fn.layers.layers").at(i);
             x = self.attention(layer.at(0), x) + x;
             x = chunked_feed_forward(layer.at(1), x, self.ff_glu, self.ff_dropout) + x;
         }
         x
-    }
-
-    fn arguments(&self) -> toml::Table {
-        arguments(self)
     }
 }
 

@@ -4,60 +4,43 @@
 //! so there is no map from token to token to observe. Only the deterministic form is offered, which
 //! keeps the best matches; the other draws Gumbel noise in every forward, in inference too.
 
-use super::{Inner, head_width, heads, shared_width};
+use super::{Inner, head_width, shared_width};
 use crate::build::{Scope, T};
 use crate::ir::Tensor;
-use crate::nn::{Release, chunked_feed_forward, layer_norm, linear, linear_no_bias, merge_heads, split_heads};
-use crate::variants::arguments;
-use serde::{Deserialize, Serialize};
+use crate::nn::{chunked_feed_forward, layer_norm, linear, linear_no_bias, merge_heads, split_heads};
+use crate::variants::argument::{Depth, Flag, Maybe, Probability, Width, arguments};
 
 /// The largest bucket size that an error proposes.
 const LARGEST_SHOWN: usize = 1024;
 
-/// Arguments of `sinkhorn_transformer.SinkhornTransformer` that are supported.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sinkhorn {
-    /// Blocks.
-    pub depth: usize,
-    /// Attention heads.
-    #[serde(default = "heads")]
-    pub heads: usize,
-    /// Width of one head; `dim / heads` when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dim_head: Option<usize>,
-    /// Tokens of a bucket.
-    #[serde(default = "bucket")]
-    pub bucket_size: usize,
-    /// Must be true; the original's default is false.
-    #[serde(default)]
-    pub non_permutative: bool,
-    /// Buckets that a bucket is matched with.
-    #[serde(default = "top_buckets")]
-    pub n_top_buckets: usize,
-    /// Dropout inside the feed-forward layers.
-    #[serde(default)]
-    pub ff_dropout: f64,
-    /// Dropout on the attention matrices.
-    #[serde(default)]
-    pub attn_dropout: f64,
-    /// Dropout after the output projection.
-    #[serde(default)]
-    pub attn_layer_dropout: f64,
-    /// Gated feed-forward layers.
-    #[serde(default)]
-    pub ff_glu: bool,
-}
-
-fn bucket() -> usize {
-    64
-}
-fn top_buckets() -> usize {
-    1
+arguments! {
+    /// Arguments of `sinkhorn_transformer.SinkhornTransformer` that are supported.
+    pub struct Sinkhorn {
+        /// Blocks.
+        depth: Depth,
+        /// Attention heads.
+        heads: Width = 8,
+        /// Width of one head; `dim / heads` when left out.
+        dim_head: Maybe<Width>,
+        /// Tokens of a bucket.
+        bucket_size: Width = 64,
+        /// Must be true; the original's default is false.
+        non_permutative: Flag = false,
+        /// Buckets that a bucket is matched with.
+        n_top_buckets: Depth = 1,
+        /// Dropout inside the feed-forward layers.
+        ff_dropout: Probability = 0.0,
+        /// Dropout on the attention matrices.
+        attn_dropout: Probability = 0.0,
+        /// Dropout after the output projection.
+        attn_layer_dropout: Probability = 0.0,
+        /// Gated feed-forward layers.
+        ff_glu: Flag = false,
+    }
 }
 
 impl Inner for Sinkhorn {
-    fn check(&self, _: Release, dim: usize, tokens: usize) -> Vec<String> {
+    fn check(&self, dim: usize, tokens: usize) -> Vec<String> {
         let mut wrong: Vec<String> = shared_width(self.dim_head, dim, self.heads).into_iter().collect();
         let (size, top) = (self.bucket_size, self.n_top_buckets);
         if !tokens.is_multiple_of(size) {
@@ -84,17 +67,13 @@ impl Inner for Sinkhorn {
     }
 
     /// Keys `layers.layers.i.{0,1}`.
-    fn forward<'g>(&self, _: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
+    fn forward<'g>(&self, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
         for i in 0..self.depth {
             let layer = s.at("layers.layers").at(i);
             x = self.attention(layer.at(0), x) + x;
             x = chunked_feed_forward(layer.at(1), x, self.ff_glu, self.ff_dropout) + x;
         }
         x
-    }
-
-    fn arguments(&self) -> toml::Table {
-        arguments(self)
     }
 }
 

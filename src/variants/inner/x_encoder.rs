@@ -1,46 +1,42 @@
-//! The encoder of x-transformers: release 0.10.2 inside vit-pytorch 0.16, 2.31 inside 1.
+//! The encoder of x-transformers (Vaswani et al. 2017, arXiv 1706.03762).
 
-use super::{Inner, heads};
+use super::Inner;
 use crate::build::{Scope, T};
-use crate::nn::{Release, gelu, layer_norm, linear, linear_no_bias, merge_heads, split_heads, unit_offset_norm};
-use crate::variants::{arguments, dim_head};
-use serde::{Deserialize, Serialize};
+use crate::nn::{gelu, layer_norm, linear, linear_no_bias, merge_heads, split_heads, unit_offset_norm};
+use crate::variants::argument::{Depth, Flag, Probability, Width, arguments};
 
-/// Arguments of `x_transformers.Encoder` that are supported.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct XEncoder {
-    /// Pairs of attention and feed-forward layers.
-    pub depth: usize,
-    /// Attention heads.
-    #[serde(default = "heads")]
-    pub heads: usize,
-    /// Width of one head, whatever `dim / heads` is.
-    #[serde(default = "dim_head")]
-    pub attn_dim_head: usize,
-    /// Dropout on the attention matrix.
-    #[serde(default)]
-    pub attn_dropout: f64,
-    /// Hidden width of the feed-forward layers, as a multiple of `dim`.
-    #[serde(default = "mult")]
-    pub ff_mult: usize,
-    /// Gated feed-forward layers (Shazeer 2020, arXiv 2002.05202).
-    #[serde(default)]
-    pub ff_glu: bool,
-    /// Dropout inside the feed-forward layers.
-    #[serde(default)]
-    pub ff_dropout: f64,
-    /// Adds the logits of all earlier layers to a layer's own (He et al. 2020, arXiv 2012.11747).
-    #[serde(default)]
-    pub residual_attn: bool,
-}
-
-fn mult() -> usize {
-    4
+arguments! {
+    /// Arguments of `x_transformers.Encoder` that are supported.
+    pub struct XEncoder {
+        /// Pairs of attention and feed-forward layers.
+        depth: Depth,
+        /// Attention heads.
+        heads: Width = 8,
+        /// Width of one head, whatever `dim / heads` is.
+        attn_dim_head: Width = 64,
+        /// Dropout on the attention matrix.
+        attn_dropout: Probability = 0.0,
+        /// Hidden width of the feed-forward layers, as a multiple of `dim`.
+        ff_mult: Width = 4,
+        /// Gated feed-forward layers (Shazeer 2020, arXiv 2002.05202).
+        ff_glu: Flag = false,
+        /// Dropout inside the feed-forward layers.
+        ff_dropout: Probability = 0.0,
+        /// Adds the logits of all earlier layers to a layer's own (He et al. 2020, arXiv 2012.11747).
+        residual_attn: Flag = false,
+    }
+    options {
+        /// Norms with a bias and a plain scale; else without bias, the scale counted from one.
+        plain_norms: Flag = false,
+        /// A norm after the last layer.
+        final_norm: Flag = true,
+        /// A bias of the output projection of attention.
+        output_bias: Flag = false,
+    }
 }
 
 impl Inner for XEncoder {
-    fn check(&self, _: Release, _: usize, _: usize) -> Vec<String> {
+    fn check(&self, _: usize, _: usize) -> Vec<String> {
         Vec::new()
     }
 
@@ -48,38 +44,27 @@ impl Inner for XEncoder {
         None
     }
 
-    /// Keys `layers.{2i}` (attention) and `layers.{2i+1}` (feed-forward); release 1 ends with `final_norm`.
-    fn forward<'g>(&self, r: Release, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
+    /// Keys `layers.{2i}` (attention) and `layers.{2i+1}` (feed-forward), `final_norm`.
+    fn forward<'g>(&self, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
         let mut logits = None;
         for i in 0..self.depth {
             let [attention, feed_forward] = [2 * i, 2 * i + 1].map(|k| s.at("layers").at(k));
-            x = self.attention(attention, r, x, &mut logits) + x;
-            x = self.feed_forward(feed_forward, r, x) + x;
+            x = self.attention(attention, x, &mut logits) + x;
+            x = self.feed_forward(feed_forward, x) + x;
         }
-        match r {
-            Release::V0_16 => x,
-            Release::V1 => unit_offset_norm(s.at("final_norm"), x),
-        }
-    }
-
-    fn arguments(&self) -> toml::Table {
-        arguments(self)
-    }
-}
-
-/// 0.16: a plain norm, keys `0.{weight,bias}`; 1: no bias and a scale counted from one, key `0.0.gamma`.
-fn norm<'g>(layer: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
-    match r {
-        Release::V0_16 => layer_norm(layer.at(0), x),
-        Release::V1 => unit_offset_norm(layer.at("0.0"), x),
+        if self.final_norm { self.norm(s.at("final_norm"), x) } else { x }
     }
 }
 
 impl XEncoder {
-    /// Keys `1.{to_q,to_k,to_v,to_out}`; only 0.16 has `to_out.bias`.
-    fn attention<'g>(&self, layer: Scope<'g>, r: Release, x: T<'g>, logits: &mut Option<T<'g>>) -> T<'g> {
+    fn norm<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        if self.plain_norms { layer_norm(s, x) } else { unit_offset_norm(s, x) }
+    }
+
+    /// Keys `0.0` (norm), `1.{to_q,to_k,to_v,to_out}`.
+    fn attention<'g>(&self, layer: Scope<'g>, x: T<'g>, logits: &mut Option<T<'g>>) -> T<'g> {
         let dim = x.size(-1);
-        let x = norm(layer, r, x);
+        let x = self.norm(layer.at("0.0"), x);
         let s = layer.at(1);
         let _in = s.enter();
         let inner = self.heads * self.attn_dim_head;
@@ -94,21 +79,15 @@ impl XEncoder {
         let map = dots.softmax(-1);
         s.observe("attentions", map);
         let out = merge_heads(s.dropout(map, self.attn_dropout).matmul(v));
-        match r {
-            Release::V0_16 => linear(s.at("to_out"), out, dim),
-            Release::V1 => linear_no_bias(s.at("to_out"), out, dim),
-        }
+        if self.output_bias { linear(s.at("to_out"), out, dim) } else { linear_no_bias(s.at("to_out"), out, dim) }
     }
 
-    /// Keys `1.net.{0,2}` in 0.16, `1.ff.{0,2}` in 1; the first is `0.proj` when gated, `0.0` when not.
-    fn feed_forward<'g>(&self, layer: Scope<'g>, r: Release, x: T<'g>) -> T<'g> {
+    /// Keys `0.0` (norm), `1.ff.{0,2}`; the first is `0.proj` when gated, `0.0` when not.
+    fn feed_forward<'g>(&self, layer: Scope<'g>, x: T<'g>) -> T<'g> {
         let dim = x.size(-1);
         let hidden = self.ff_mult * dim;
-        let x = norm(layer, r, x);
-        let s = layer.at(match r {
-            Release::V0_16 => "1.net",
-            Release::V1 => "1.ff",
-        });
+        let x = self.norm(layer.at("0.0"), x);
+        let s = layer.at("1.ff");
         let _in = s.enter();
         let h = if self.ff_glu {
             let [value, gate] = linear(s.at("0.proj"), x, 2 * hidden).chunk(-1);

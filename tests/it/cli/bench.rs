@@ -1,6 +1,6 @@
 //! `vit-onnx bench` as users meet it. Nothing here asserts a time.
 
-use super::{Place, done, has_ort};
+use super::{Place, done};
 use serde_json::Value;
 
 /// Two models of which the second is the heavier one by far.
@@ -120,14 +120,11 @@ fn an_open_size_is_named_with_a_shape_that_would_do() {
     assert!(d.out.contains("f32[2, 3, 16, 16]"), "{}", d.out);
 }
 
+#[cfg(feature = "runtime")]
 #[test]
-#[allow(clippy::print_stderr)]
 fn onnx_runtime_is_profiled() {
     let p = place();
-    if !has_ort(&p) {
-        eprintln!("SKIPPED, nothing was tested: no ONNX Runtime here");
-        return;
-    }
+    assert!(super::has_ort(&p), "ONNX Runtime was installed");
     let args = ["bench", "small.onnx", "large.onnx", "--engine", "ort", "--rounds", "2", "--loads", "1", "--profile"];
     let before = p.files();
     let d = p.vit(&args).says(0, &["ONNX Runtime"]);

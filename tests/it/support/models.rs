@@ -15,7 +15,12 @@ pub(crate) fn port(name: &str, elem: ElemType, shape: &[&str]) -> ValueInfo {
 }
 
 pub(crate) fn floats(name: &str, dims: &[i64], data: &[f32]) -> Initializer {
-    Initializer::inline(name, ElemType::Float, dims, data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>())
+    Initializer::inline(
+        name,
+        vit_onnx::ir::DType::F32,
+        dims,
+        data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>(),
+    )
 }
 
 /// Writes `model.onnx` of opset 17 to `folder`.
