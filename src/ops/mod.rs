@@ -68,6 +68,7 @@ pub enum Exactness {
 
 /// Facts that passes ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Traits {
     /// The operands may be swapped.
     pub commutative: bool,
