@@ -132,7 +132,7 @@ impl Setting<'_> {
         let agreements = outputs.iter().map(|found| bench::agreement(found, &outputs[0]));
         let agreements: Vec<Agreement> = agreements.collect();
         drop(outputs);
-        let profiles = if a.profile { self.profiles(subjects, &inputs)? } else { Vec::new() };
+        let profiles = if a.profiling.profile { self.profiles(subjects, &inputs)? } else { Vec::new() };
         let loadings = load::measure(a, subjects, self.threads, &inputs);
 
         let mut calls: Vec<_> = sessions.iter_mut().zip(&inputs).map(|(s, i)| move || s.run(i).map(drop)).collect();

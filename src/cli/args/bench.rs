@@ -32,15 +32,6 @@ pub(in crate::cli) struct Bench {
     /// The clock that --fail-over looks at.
     #[arg(long, value_enum, value_name = "CLOCK", default_value_t = ClockChoice::Wall, requires = "fail_over")]
     pub(in crate::cli) fail_clock: ClockChoice,
-    /// Show where the time goes, by block and by op, from the profile that ONNX Runtime writes.
-    #[arg(long)]
-    pub(in crate::cli) profile: bool,
-    /// Show every layer by itself, where --profile shows layers that differ in their number as one.
-    #[arg(long, requires = "profile")]
-    pub(in crate::cli) each_layer: bool,
-    /// How many blocks and ops --profile shows, the longest first.
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = count, requires = "profile")]
-    pub(in crate::cli) top: usize,
     /// What runs the models.
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto, help_heading = "Engine")]
     pub(in crate::cli) engine: EngineChoice,
@@ -58,6 +49,8 @@ pub(in crate::cli) struct Bench {
     pub(in crate::cli) threads: Vec<usize>,
     #[command(flatten)]
     pub(in crate::cli) length: Length,
+    #[command(flatten)]
+    pub(in crate::cli) profiling: Profiling,
 }
 
 /// How long to measure.
@@ -76,6 +69,21 @@ pub(in crate::cli) struct Length {
     /// How often each model is loaded, in a process of its own, for the time and memory that takes; 0 leaves it out.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub(in crate::cli) loads: u16,
+}
+
+/// Where the time goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Profile")]
+pub(in crate::cli) struct Profiling {
+    /// Show where the time goes, by block and by op, from the profile that ONNX Runtime writes.
+    #[arg(long)]
+    pub(in crate::cli) profile: bool,
+    /// Show every layer by itself, where --profile shows layers that differ in their number as one.
+    #[arg(long, requires = "profile")]
+    pub(in crate::cli) each_layer: bool,
+    /// How many blocks and ops --profile shows, the longest first.
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = count, requires = "profile")]
+    pub(in crate::cli) top: usize,
 }
 
 /// A clock.

@@ -117,7 +117,7 @@ fn profile(a: &Bench, label: &str, p: &Profile, base: Option<&Profile>) -> Strin
             let (seconds, share, calls) = (sum(|r| r.seconds), sum(|r| r.share), sum(|r| r.calls));
             vec![name, unit.figure(seconds), format!("{:.1} %", 100.0 * share), format!("{calls:.0}")]
         };
-        let (shown, rest) = rows.split_at(a.top.min(rows.len()));
+        let (shown, rest) = rows.split_at(a.profiling.top.min(rows.len()));
         let mut cells: Vec<Vec<String>> = Vec::new();
         for r in shown {
             let mut cell = row(r.name.clone(), std::slice::from_ref(r));
@@ -130,7 +130,7 @@ fn profile(a: &Bench, label: &str, p: &Profile, base: Option<&Profile>) -> Strin
         cells.extend((!rest.is_empty()).then(|| row(format!("{} more", rest.len()), rest)));
         output::lines(&table(&headings, cells))
     };
-    let (blocks, ops) = (part("block", &|p| p.by_block(a.each_layer)), part("op", &Profile::by_op));
+    let (blocks, ops) = (part("block", &|p| p.by_block(a.profiling.each_layer)), part("op", &Profile::by_op));
     let all = unit.figure(p.seconds());
     format!("{label}: {all} {} in kernels, the median of {} runs\n\n{blocks}\n\n{ops}\n\n", unit.name, p.runs)
 }
@@ -180,7 +180,7 @@ fn model(a: &Bench, m: &Measured) -> Value {
         let row = |r: &Row| json!({ "name": r.name, "seconds": r.seconds, "share": r.share, "kernels": r.calls });
         rows.iter().map(row).collect()
     };
-    let (blocks, ops) = (|p: &Profile| rows(p.by_block(a.each_layer)), |p: &Profile| rows(p.by_op()));
+    let (blocks, ops) = (|p: &Profile| rows(p.by_block(a.profiling.each_layer)), |p: &Profile| rows(p.by_op()));
     let profile = |p: &Profile| json!({ "runs": p.runs, "seconds": p.seconds(), "blocks": blocks(p), "ops": ops(p) });
     let inputs = m.inputs.iter().map(|(name, ty)| (name.clone(), Value::from(ty.clone())));
     json!({
