@@ -14,8 +14,12 @@ pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Sess
     let built_for = built_for(model, a);
     let providers = built_for.as_ref().map_or_else(|| a.provider.clone(), |(_, p)| p.to_vec());
     let loaded = choose(a, &providers).and_then(|engine| {
-        let options =
-            SessionOptions { threads: a.threads, providers, allow_cpu_nodes: a.allow_cpu_nodes, profile: None };
+        let options = SessionOptions {
+            threads: a.threads,
+            providers,
+            allow_cpu_nodes: a.allow_cpu_nodes,
+            ..SessionOptions::default()
+        };
         Ok((engine.name(), engine.load(model, &options)?))
     });
     let (name, session) = loaded.map_err(|f| match &built_for {
@@ -52,7 +56,7 @@ fn built_for(model: &Path, a: &EngineArgs) -> Option<(&'static Target, &'static 
 }
 
 /// The engine: a library that was named must work, one that was looked for may be absent unless a provider needs it.
-fn choose(a: &EngineArgs, providers: &[Provider]) -> Result<Box<dyn Engine>, Failure> {
+pub(super) fn choose(a: &EngineArgs, providers: &[Provider]) -> Result<Box<dyn Engine>, Failure> {
     match a.engine {
         EngineChoice::Interpreter => Ok(Box::new(Interpreter)),
         EngineChoice::Ort => ort(a),

@@ -1,7 +1,11 @@
 //! Data movement: reshape, transpose, expand, slice, pad, concat. Each is another's gradient.
 
+mod read;
+
+pub(crate) use read::ranges;
+
 use super::check::{axis, equal, fail, operands, same_dtype};
-use super::{Arg, Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Arg, Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
 use crate::with_array;
@@ -45,6 +49,12 @@ impl OpDef for Reshape {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Reshape").x(0).arg(Arg::ReshapeTo(0, self.to.clone())).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        ["Reshape", "Squeeze", "Unsqueeze", "Flatten"].map(|name| ("", name, 7)).to_vec()
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        read::reshape(s)
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
@@ -105,6 +115,17 @@ impl OpDef for Transpose {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Transpose").ints("perm", self.perm.iter().copied()).done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Transpose", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        let perm = match s.ints("perm")? {
+            Some(p) => p.into_iter().map(|a| usize::try_from(a).unwrap_or(usize::MAX)).collect(),
+            None => (0..x.rank()).rev().collect(),
+        };
+        s.apply(Self { perm }, &[x])
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -151,6 +172,12 @@ impl OpDef for Expand {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Expand").x(0).arg(Arg::Dims(self.to.clone())).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Expand", 8), ("", "Tile", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        read::expand(s)
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
@@ -247,6 +274,12 @@ impl OpDef for Slice {
         let call = s.node("Slice").x(0).arg(one(&self.start)).arg(one(&self.end)).ints_arg(&[self.axis as i64]);
         if self.step == 1 { call.done() } else { call.ints_arg(&[self.step as i64]).done() }
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Slice", 7), ("", "Split", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        if s.op_type == "Split" { read::split(s) } else { read::slice(s) }
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -318,6 +351,12 @@ impl OpDef for Pad {
         let value = Tensor::scalar_of(s.x[0].dtype, self.value.0);
         s.node("Pad").x(0).ints_arg(&pads).arg(Arg::Const(value)).str("mode", "constant").done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Pad", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        read::pad(s)
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -387,6 +426,15 @@ impl OpDef for Concat {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Concat").int("axis", self.axis as i64).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Concat", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.all()?;
+        let Some(axis) = s.maybe_int("axis")? else { return s.refuse("the attribute `axis` is missing") };
+        let axis = s.place(axis, x[0].rank())?;
+        if x.len() == 1 { Ok(x) } else { s.apply(Self { axis }, &x) }
     }
     fn traits(&self) -> Traits {
         Traits::EXACT

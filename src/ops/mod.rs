@@ -1,7 +1,7 @@
 //! Every fact about every op, one file per family.
 //!
 //! The `ops!` table below is the only list of ops. An op implements [`OpDef`] in its own file: its type
-//! rule, its value, its gradient, its ONNX spelling, its traits and sample instances. None of these
+//! rule, its value, its gradient, its ONNX spelling and reading, its traits and sample instances. None of these
 //! has a default, so a missing decision does not compile. What depends on neighbours, target or
 //! budget is not a fact about an op and lives in passes.
 //!
@@ -15,6 +15,7 @@ mod attributes;
 pub mod check;
 mod cost;
 mod program;
+mod site;
 mod spell;
 mod vocab;
 
@@ -38,6 +39,7 @@ pub use attributes::{Attr, AttrValue, Attrs};
 pub(crate) use attributes::{kinds, op};
 pub use cost::Cost;
 pub use program::Program;
+pub use site::{OnnxOp, Operand, Site, Unread};
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
 pub use vocab::Vocab;
 
@@ -191,6 +193,14 @@ pub trait OpDef: Debug {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g>;
     /// The ONNX spelling.
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable>;
+    /// The ONNX ops that are read as this one or as formulas around it; no two ops name the same.
+    fn onnx_ops() -> Vec<OnnxOp>
+    where
+        Self: Sized;
+    /// The reading of a node of one of [`onnx_ops`](Self::onnx_ops), in every opset from 7 on: one value for each result.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread>
+    where
+        Self: Sized;
     /// Facts that passes ask for.
     fn traits(&self) -> Traits;
     /// What a run costs, from the types of operands and results.
@@ -241,6 +251,20 @@ macro_rules! ops {
                     return Ok(Self::$name(op));
                 })*
                 Err(format!("there is no op `{name}`"))
+            }
+            /// The values that a node of an ONNX model means.
+            pub fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+                let named = |o: &&OnnxOp| (o.0, o.1) == (s.domain, s.op_type);
+                $(if let Some(&(_, _, since)) = <$path as OpDef>::onnx_ops().iter().find(named) {
+                    return s.read(since, <$path as OpDef>::read);
+                })*
+                s.unknown()
+            }
+            /// Every ONNX op that can be read.
+            pub fn onnx_ops() -> Vec<OnnxOp> {
+                let mut all = Vec::new();
+                $(all.extend(<$path as OpDef>::onnx_ops());)*
+                all
             }
             /// Whether its value depends on its operands only: it draws no random numbers, and no attribute holds a size
             /// that is known only when the graph runs.
@@ -297,9 +321,9 @@ ops! {
 }
 
 pub use binary::BinaryKind;
+pub(crate) use layout::ranges;
 pub use logic::CompareKind;
 pub use reduce::ReduceKind;
-pub(crate) use resize::CUBIC_A;
 pub use unary::UnaryKind;
 
 impl Operator for Op {

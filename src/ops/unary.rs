@@ -1,7 +1,10 @@
 //! Elementwise functions of one operand: a table.
 
 use super::check::{float, operands};
-use super::{AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds};
+use super::{
+    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
+    Vjp, kinds,
+};
 use crate::build::T;
 use crate::ir::{Bindings, Tensor, TensorType, TypeError};
 use std::f64::consts::FRAC_2_SQRT_PI;
@@ -144,6 +147,13 @@ impl OpDef for Unary {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node(self.kind.onnx()).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        let since = |k| if k == UnaryKind::Erf { 9 } else { 7 };
+        UnaryKind::ALL.iter().map(|&k| ("", k.onnx(), since(k))).collect()
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        s.apply(Self { kind: s.kind(UnaryKind::ALL, UnaryKind::onnx)? }, &[s.x(0)?])
     }
     fn traits(&self) -> Traits {
         match self.kind {

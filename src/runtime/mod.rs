@@ -38,6 +38,9 @@ pub struct SessionOptions {
     /// Record every node that runs, with its time, in a JSON file whose path starts with this one; see
     /// [`Session::end_profile`].
     pub profile: Option<PathBuf>,
+    /// Threads rest as soon as a run ends, instead of waiting for the next one actively for a while: other sessions
+    /// would be slowed down by them.
+    pub shares_processors: bool,
 }
 
 /// Runs ONNX models.

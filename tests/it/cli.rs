@@ -1,5 +1,6 @@
 //! The command line as users meet it: exit codes, what is said and where, and what is left behind.
 
+mod bench;
 mod engine;
 
 use std::collections::BTreeMap;
@@ -514,7 +515,7 @@ fn list_is_for_people_and_machines() {
 #[test]
 fn the_help_is_worth_reading() {
     let p = Place::new();
-    let pages = ["", "build", "verify", "predict"];
+    let pages = ["", "build", "verify", "predict", "bench"];
     let text: BTreeMap<&str, String> = pages
         .into_iter()
         .map(|c| {

@@ -15,8 +15,11 @@ mod golden;
 #[cfg(feature = "runtime")]
 mod image_size;
 mod manifests;
+#[cfg(feature = "runtime")]
+mod older_opsets;
 mod parity;
 mod properties;
+mod reading;
 #[cfg(feature = "runtime")]
 mod spelling;
 mod support;

@@ -29,7 +29,7 @@ pub(in crate::cli) struct EngineArgs {
     pub(in crate::cli) threads: Option<usize>,
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+pub(super) fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 1..=1024) => Ok(n),
         _ => Err("expected a number from 1 to 1024".into()),

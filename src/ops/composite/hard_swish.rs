@@ -1,7 +1,9 @@
 //! The piecewise quadratic activation of `MobileNetV3` and LeViT.
 
 use super::super::check::{float, operands};
-use super::super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::super::{
+    Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op,
+};
 use super::evaluate;
 use crate::build::T;
 use crate::ir::{Bindings, Tensor, TensorType, TypeError};
@@ -32,6 +34,12 @@ impl OpDef for HardSwish {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.since("HardSwish", 14)?;
         s.node("HardSwish").done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "HardSwish", 14)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        s.apply(Self {}, &[s.x(0)?])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

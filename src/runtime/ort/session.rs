@@ -156,6 +156,9 @@ fn base(
         if let Some(n) = options.threads {
             builder = builder.with_intra_threads(n)?;
         }
+        if options.shares_processors {
+            builder = builder.with_config_entry("session.force_spinning_stop", "1")?;
+        }
         if let Some(path) = &options.profile {
             builder = builder.with_profiling(path)?;
         }

@@ -6,3 +6,4 @@ pub(crate) mod engines;
 pub(crate) mod models;
 pub(crate) mod python;
 pub(crate) mod reference;
+pub(crate) mod samples;
