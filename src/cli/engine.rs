@@ -5,6 +5,7 @@ use super::{Exit, Failure, files, output};
 use crate::compile::metadata;
 use crate::onnx;
 use crate::runtime::{Engine, Interpreter, Provider, Session, SessionOptions};
+use crate::target::Target;
 use std::path::Path;
 
 /// Loads a model with the requested engine. Returns the engine's name too.
@@ -39,19 +40,19 @@ const CPU: &str = "--provider cpu";
 
 /// The target that the file names and its providers, where these decide: no `--provider` is given, the interpreter is
 /// not asked for, and the target is of an accelerator.
-fn built_for(model: &Path, a: &EngineArgs) -> Option<(String, &'static [Provider])> {
+fn built_for(model: &Path, a: &EngineArgs) -> Option<(&'static Target, &'static [Provider])> {
     if !a.provider.is_empty() || a.engine == EngineChoice::Interpreter {
         return None;
     }
     // A file that cannot be read here is the engine's to judge.
     let file = onnx::read_without_data(model).ok()?;
-    let target = files::metadata(&file, metadata::TARGET)?;
+    let target = Target::find(files::metadata(&file, metadata::TARGET)?).ok()?;
     let providers: &[Provider] = match target {
-        "ort-cuda" => &[Provider::Cuda],
-        "tensorrt" => &[Provider::TensorRt, Provider::Cuda],
+        t if t == Target::ORT_CUDA => &[Provider::Cuda],
+        t if t == Target::TENSORRT => &[Provider::TensorRt, Provider::Cuda],
         _ => return None,
     };
-    Some((target.to_owned(), providers))
+    Some((target, providers))
 }
 
 /// The engine: a library that was named must work, one that was looked for may be absent unless a provider needs it.
