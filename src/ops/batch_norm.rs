@@ -1,7 +1,9 @@
 //! Batch normalisation, undecided and in training.
 
 use super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
-use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, composite, op};
+use super::{
+    Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, composite, op,
+};
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Real, Stage, Tensor, TensorType, TypeError};
 
@@ -79,6 +81,25 @@ impl OpDef for BatchNormalization {
     /// Subtract, multiply, add; in training also two means and a square.
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(if self.training { 7 } else { 4 }, x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        let along = |r: usize, channels: usize| {
+            let image = (0..x[0].rank()).map(move |a| match (a, r, self.training) {
+                (1, ..) => (0, a, Some((r, channels)), Along::Each),
+                (_, 0, true) => (0, a, Some((r, a)), Along::Whole),
+                (_, 0, false) => (0, a, Some((r, a)), Along::Each),
+                _ => (0, a, None, Along::Whole),
+            });
+            image.chain((1..5).map(move |i| (i, 0, Some((r, channels)), Along::Each)))
+        };
+        let links = (0..y.len()).flat_map(|r| along(r, usize::from(r == 0)));
+        links.map(|(operand, axis, result, how)| Link { operand, axis, result, how }).collect()
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.training { Vec::new() } else { vec![vec![0, 2, 3], vec![1, 2]] }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x, weight, bias, mean, var] = *x else { return None };

@@ -1,8 +1,9 @@
 //! A tensor known when the graph is built.
 
 use super::check::operands;
-use super::{Cost, EvalError, Grad, OnnxAttr, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
-use crate::ir::{Bindings, Literal, Shape, Tensor, TensorType, TypeError};
+use super::{Cost, EvalError, Grad, Link, OnnxAttr, OpDef, Sample, Slice, Spell, Traits, Unspellable, Vjp, Wanted, op};
+use crate::build::T;
+use crate::ir::{Bindings, Dim, Literal, Shape, Tensor, TensorType, TypeError};
 
 op! {
     /// A tensor known when the graph is built.
@@ -41,6 +42,23 @@ impl OpDef for Const {
     /// A constant is in memory before the run.
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
         Cost::FREE
+    }
+    fn axes(&self, _: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        Vec::new()
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    /// The window itself, where its bounds are numbers.
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.to.axes.iter().find(|window| window.is_some())?;
+        let tensor = self.value.tensor().clone();
+        let cut = |t: Tensor, (axis, window): (usize, &Option<(Dim, Dim)>)| {
+            let Some((start, size)) = window else { return Some(t) };
+            let slice = Slice { axis, start: start.clone(), end: start + size, step: 1 };
+            slice.eval(&[t], &Bindings::new()).ok()?.pop()
+        };
+        Some(w.b.constant(w.to.axes.iter().enumerate().try_fold(tensor, cut)?))
     }
     fn samples() -> Vec<Sample> {
         [

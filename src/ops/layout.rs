@@ -1,7 +1,10 @@
 //! Data movement: reshape, transpose, expand, slice, pad, concat. Each is another's gradient.
 
 use super::check::{axis, equal, fail, operands, same_dtype};
-use super::{Arg, Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::region::overlap;
+use super::{
+    Along, Arg, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
 use crate::with_array;
@@ -52,6 +55,39 @@ impl OpDef for Reshape {
     /// The elements stay in their order, so none is moved.
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
         Cost::FREE
+    }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        axes::reshape(&x[0].shape, &self.to)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    /// A window of the outermost factor of a merged or split axis; of inner factors the operand's elements lie apart.
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        let mut to = self.to.clone();
+        let mut n = w.narrowed(self, &[]);
+        let types = [&w.x[0].ty()];
+        for Link { axis, result, how, .. } in self.axes(&types, &[]) {
+            let Some((_, r)) = result else { continue };
+            let size = &types[0].shape[axis];
+            match (how, &w.to.axes[r]) {
+                (Along::Each, Some((_, size))) => to[r] = size.clone(),
+                (Along::Split { inner }, Some((start, taken))) if &inner * &self.to[r] == *size => {
+                    n.narrow(0, axis, start * &inner, taken * &inner);
+                    to[r] = taken.clone();
+                    n.rest.axes[r] = None;
+                }
+                (Along::Merged { inner }, Some((start, taken))) if &inner * size == self.to[r] => {
+                    let Some([first, end]) = cover(start, taken, &inner) else { continue };
+                    n.narrow(0, axis, &first, &end - &first);
+                    to[r] = (&end - &first) * &inner;
+                    let left = (start - &first * &inner, taken.clone());
+                    n.rest.axes[r] = (left != (0.into(), to[r].clone())).then_some(left);
+                }
+                _ => {}
+            }
+        }
+        n.apply(Self { to })
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
@@ -111,6 +147,16 @@ impl OpDef for Transpose {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let to = self.inverse();
+        axes::unary(x, |a| (Some(to[a]), Along::Each))
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { perm: vec![1, 0] }, [&[2, 3]]),
@@ -157,6 +203,17 @@ impl OpDef for Expand {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        let mut n = w.narrowed(self, &[]);
+        n.rest.axes.fill(None);
+        n.apply(Self { to: w.to.shape(&self.to) })
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
@@ -253,6 +310,23 @@ impl OpDef for Slice {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::picks(x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let how = match self.step {
+            1 => Along::Part { at: &self.start * -1 },
+            step => Along::Window { start: self.start.clone(), step: step.into(), extent: 1.into() },
+        };
+        axes::only(x, self.axis, how)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        let mut n = w.narrowed(self, &[]);
+        let Some((start, size)) = n.rest.axes[self.axis].take() else { return n.apply(self.clone()) };
+        let start = &self.start + start * self.step;
+        let end = if size.is(0) { start.clone() } else { &start + (&size - 1) * self.step + 1 };
+        n.apply(Self { start, end, ..self.clone() })
+    }
     fn samples() -> Vec<Sample> {
         let s = |axis, start: i64, end: i64, step| Self { axis, start: start.into(), end: end.into(), step };
         vec![
@@ -261,6 +335,18 @@ impl OpDef for Slice {
             Sample::new(s(1, 1, 6, 3), [&[2, 7]]),
             Sample::new(s(1, 0, 6, 2), [&[2, 6]]),
         ]
+    }
+}
+
+/// The fewest runs of `inner` elements, `[first, end)`, that cover a window; `None` when it depends on a symbol.
+fn cover(start: &Dim, size: &Dim, inner: &Dim) -> Option<[Dim; 2]> {
+    let (exact, end) = (|d: &Dim| d.exact_div(inner), start + size);
+    match (exact(start), exact(&end)) {
+        (Some(first), Some(end)) => Some([first, end]),
+        _ => {
+            let (start, end, inner) = (start.size()?, end.size()?, inner.size()?);
+            Some([Dim::from(start / inner), end.div_ceil(inner).into()])
+        }
     }
 }
 
@@ -323,6 +409,22 @@ impl OpDef for Pad {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
+    }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        axes::only(x, self.axis, Along::Part { at: self.before.into() })
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.value.0 == 0.0 { vec![vec![0]] } else { Vec::new() }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        let (mut n, size) = (w.narrowed(self, &[]), w.x[0].dim(self.axis as i64));
+        let met = n.rest.axes[self.axis].as_ref().and_then(|window| overlap(window, &self.before.into(), &size));
+        let Some(met) = met else { return n.apply(self.clone()) };
+        let Some(met) = met else { return Some(n.x[0].scalar(self.value.0).expand(w.to.shape(&w.y[0].shape))) };
+        let (Some(before), Some(after)) = (met.before.size(), met.after.size()) else { return n.apply(self.clone()) };
+        n.narrow(0, self.axis, met.start, met.size);
+        n.rest.axes[self.axis] = None;
+        if before + after == 0 { Some(n.rest.of(n.x[0])) } else { n.apply(Self { before, after, ..self.clone() }) }
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -393,6 +495,39 @@ impl OpDef for Concat {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
+    }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let mut at = Dim::known(0);
+        let mut links = Vec::new();
+        for (operand, t) in x.iter().enumerate() {
+            let here = axes::only(&[t], self.axis, Along::Part { at: at.clone() });
+            links.extend(here.into_iter().map(|l| Link { operand, ..l }));
+            at = at + &t.shape[self.axis];
+        }
+        links
+    }
+    fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![(0..x.len()).collect()]
+    }
+    /// Operands outside of the window are left out.
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        let mut n = w.narrowed(self, &[]);
+        if let Some(window) = &n.rest.axes[self.axis] {
+            let (mut at, mut parts) = (Dim::known(0), Some(Vec::new()));
+            for x in &n.x {
+                let size = x.dim(self.axis as i64);
+                match (overlap(window, &at, &size), &mut parts) {
+                    (Some(Some(met)), Some(parts)) => parts.push(x.narrow(self.axis as i64, met.start, met.size)),
+                    (Some(None), _) => {}
+                    _ => parts = None,
+                }
+                at = at + size;
+            }
+            if let Some(parts) = parts.filter(|p| !p.is_empty()) {
+                (n.x, n.rest.axes[self.axis]) = (parts, None);
+            }
+        }
+        if let ([x], true) = (&n.x[..], n.rest != *w.to) { Some(n.rest.of(*x)) } else { n.apply(self.clone()) }
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -3,8 +3,10 @@
 use super::binary::zip;
 use super::check::{broadcast, dtype, fail, operands, same_dtype};
 use super::{
-    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds, op,
+    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted,
+    axes, kinds, op,
 };
+use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
 use ndarray::{IxDyn, Zip};
@@ -83,6 +85,15 @@ impl OpDef for Compare {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(1, x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         let one = |&kind: &CompareKind| {
             let given = |v: &[i64]| Tensor::new(&[v.len()], v.to_vec());
@@ -139,6 +150,15 @@ impl OpDef for Where {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![1, 2]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         let c = Tensor::new(&[2, 3], vec![true, false, false, true, true, false]);
         let mut s = Sample::new(Self {}, []).given(c);
@@ -182,6 +202,15 @@ impl OpDef for Cast {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.to.is_float() && x[0].dtype.is_float() { vec![vec![0]] } else { Vec::new() }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -1,7 +1,7 @@
 //! Batched matrix product.
 
 use super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
-use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Element, Shape, Tensor, TensorType, TypeError};
 use ndarray::{Array3, Ix2, IxDyn, LinalgScalar, linalg::general_mat_mul};
@@ -98,6 +98,15 @@ impl OpDef for MatMul {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         let inner = &x[0].shape[x[0].rank() - 1];
         Cost::new(y[0].shape.elements() * inner * 2, x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::product(x, y, [1, 2])
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0], vec![1]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -1,7 +1,11 @@
 //! Sums, means and maxima over axes.
 
 use super::check::{axis, fail, float, operands};
-use super::{AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds};
+use super::{
+    Along, AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp,
+    Wanted, axes, kinds,
+};
+use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use ndarray::Axis;
 
@@ -135,6 +139,19 @@ impl OpDef for Reduce {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::new(x[0].shape.elements(), x, y)
+    }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let vanishes = if self.kind == ReduceKind::Max { Along::Whole } else { Along::Sum };
+        axes::unary(x, |a| match self.axes.binary_search(&a) {
+            Ok(_) => (None, vanishes.clone()),
+            Err(before) => (Some(if self.keepdims { a } else { a - before }), Along::Each),
+        })
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.kind == ReduceKind::Max { Vec::new() } else { vec![vec![0]] }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let s = |kind, axes: &[usize], keepdims| Self { kind, axes: axes.to_vec(), keepdims };

@@ -6,7 +6,9 @@
 //! computed in f64.
 
 use super::check::{fail, float, operands, rank};
-use super::{Arg, Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{
+    Along, Arg, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op,
+};
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Shape, Tensor, TensorType, TypeError};
 
@@ -137,6 +139,15 @@ impl OpDef for Resize {
     /// Of the two matrix products, as if the matrices were dense up to the kernel's width.
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::new((x[0].shape.elements() + y[0].shape.elements()) * 8, x, y)
+    }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        axes::unary(x, |a| (Some(a), if a < 2 { Along::Each } else { Along::Whole }))
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     /// A matrix product for each axis, where sizes are known.
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {

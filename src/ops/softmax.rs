@@ -1,7 +1,8 @@
 //! Softmax.
 
 use super::check::{axis, fail, float, operands};
-use super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, op};
+use super::{Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op};
+use crate::build::T;
 use crate::ir::{Array, Bindings, Element, Tensor, TensorType, TypeError};
 use ndarray::Axis;
 
@@ -56,6 +57,15 @@ impl OpDef for Softmax {
     /// Subtract, exponentiate, add, divide, and the maximum.
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(5, x, y)
+    }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        axes::only(x, self.axis, Along::Whole)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![Sample::new(Self { axis: 2 }, [&[2, 3, 4]]), Sample::new(Self { axis: 0 }, [&[3, 2]])]

@@ -1,7 +1,10 @@
 //! Elementwise functions of one operand: a table.
 
 use super::check::{float, operands};
-use super::{AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, kinds};
+use super::{
+    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted,
+    axes, kinds,
+};
 use crate::build::T;
 use crate::ir::{Bindings, Tensor, TensorType, TypeError};
 use std::f64::consts::FRAC_2_SQRT_PI;
@@ -153,6 +156,15 @@ impl OpDef for Unary {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(1, x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.kind == UnaryKind::Neg { vec![vec![0]] } else { Vec::new() }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         UnaryKind::ALL

@@ -4,6 +4,7 @@
 //!
 //! An op whose gradient is flat or refused is listed here by name, so that this is a decision and not an accident.
 
+mod axes;
 mod facts;
 
 use vit_onnx::autodiff::{AutodiffError, gradients};

@@ -1,7 +1,9 @@
 //! Scaled dot-product attention.
 
 use super::super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
-use super::super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::super::{
+    Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted, axes, op,
+};
 use super::evaluate;
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Real, Shape, Tensor, TensorType, TypeError};
@@ -81,6 +83,25 @@ impl OpDef for Attention {
         let (n, [q, k, v]) = (x[0].rank(), [x[0], x[1], x[2]].map(|t| &t.shape));
         let scores = q[..n - 1].iter().product::<Dim>() * &k[n - 2];
         Cost::new(scores * (&q[n - 1] * 2 + &(&v[n - 1] * 2) + 6), x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        let (n, y) = (x[0].rank(), &y[0].shape);
+        let mut links: Vec<Link> = (0..3).flat_map(|i| axes::broadcast(i, &x[i].shape[..n - 2], &y[..n - 2])).collect();
+        links.push(Link::to(0, n - 2, n - 2, Along::Each));
+        links.push(Link::to(2, n - 1, n - 1, Along::Each));
+        links.push(Link::gone(2, n - 2, Along::Sum));
+        links.extend([(0, n - 1), (1, n - 2), (1, n - 1)].map(|(i, a)| Link::gone(i, a, Along::Whole)));
+        if let Some((_, rows)) = x.get(3).and_then(|bias| bias.shape.split_last()) {
+            links.extend(axes::broadcast(3, rows, &y[..n - 1]));
+            links.push(Link::gone(3, rows.len(), Along::Whole));
+        }
+        links
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![2]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [q, k, v, ref bias @ ..] = *x else { return None };

@@ -2,7 +2,8 @@
 
 use super::super::check::{operands, rank_at_least};
 use super::super::{
-    Cost, EvalError, Grad, MICROSOFT, MatMul, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op,
+    Cost, EvalError, Grad, Link, MICROSOFT, MatMul, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted,
+    axes, op,
 };
 use super::evaluate;
 use crate::build::T;
@@ -56,6 +57,15 @@ impl OpDef for FusedMatMul {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         let inner = &x[0].shape[x[0].rank() - if self.trans_a { 2 } else { 1 }];
         Cost::new(y[0].shape.elements() * inner * 2, x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::product(x, y, [1 + usize::from(self.trans_a), 2 - usize::from(self.trans_b)])
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0], vec![1]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [a, b] = *x else { return None };

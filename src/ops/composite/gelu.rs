@@ -1,7 +1,9 @@
 //! The Gaussian error linear unit.
 
 use super::super::check::{float, operands};
-use super::super::{Cost, EvalError, Grad, MICROSOFT, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::super::{
+    Cost, EvalError, Grad, Link, MICROSOFT, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted, axes, op,
+};
 use super::evaluate;
 use crate::build::T;
 use crate::ir::{Bindings, Tensor, TensorType, TypeError};
@@ -41,6 +43,15 @@ impl OpDef for Gelu {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(5, x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };

@@ -1,7 +1,9 @@
 //! The piecewise quadratic activation of `MobileNetV3` and LeViT.
 
 use super::super::check::{float, operands};
-use super::super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::super::{
+    Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted, axes, op,
+};
 use super::evaluate;
 use crate::build::T;
 use crate::ir::{Bindings, Tensor, TensorType, TypeError};
@@ -38,6 +40,15 @@ impl OpDef for HardSwish {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(5, x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };

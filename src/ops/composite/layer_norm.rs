@@ -1,7 +1,9 @@
 //! Layer normalisation over the last axis.
 
 use super::super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
-use super::super::{Cost, EvalError, Grad, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, op};
+use super::super::{
+    Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted, axes, op,
+};
 use super::evaluate;
 use crate::build::T;
 use crate::ir::{Bindings, Real, Tensor, TensorType, TypeError};
@@ -66,6 +68,17 @@ impl OpDef for LayerNormalization {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(if self.bias { 7 } else { 6 }, x, y)
+    }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let last = x[0].rank() - 1;
+        let vectors = (1..x.len()).map(|i| Link::to(i, 0, last, Along::Each));
+        axes::only(&x[..1], last, Along::Whole).into_iter().chain(vectors).collect()
+    }
+    fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![(1..x.len()).collect()]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x, weight, ref bias @ ..] = *x else { return None };
