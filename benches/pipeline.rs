@@ -1,4 +1,4 @@
-//! How long each stage of a build takes, for the README-size ViT: declare, optimise, lower, and write
+//! How long each stage of a build takes, for the README-size ViT: declare, optimize, emit, and write
 //! next to a plain copy of the same bytes.
 //!
 //! Run with `cargo bench`; `cargo bench -- declare` runs one stage.
@@ -30,19 +30,20 @@ fn stages(c: &mut Criterion) {
         let m = model(preset);
         let declare = || variants::declare("vit", &*m.variant, m.release, &Declare::default()).expect("it types");
         let declared = Program::new(declare());
-        let optimise = || {
-            passes::run(&declared, passes::INFERENCE, &passes::Options::default(), &mut |_, _| ()).expect("it passes").0
-        };
-        let optimized = optimise();
         let options = Options::default();
-        let opset = options.target.default_opset();
-        let lower = || lower::lower(&optimized, options.target, opset, &mut |_, _| ()).expect("it lowers");
+        let optimize = || {
+            let run = passes::compile(&declared, options.target, None, &options.passes, &mut |_, _| ());
+            run.expect("it passes").program
+        };
+        let program = optimize();
+        let opset = options.target.default_opset;
+        let emit = || lower::emit(&program.graph, options.target, opset, Vec::new()).expect("it is legal");
 
         let mut group = c.benchmark_group(preset);
         group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
         group.bench_function("declare", |b| b.iter(|| black_box(declare())));
-        group.bench_function("optimise", |b| b.iter(|| black_box(optimise())));
-        group.bench_function("lower", |b| b.iter(|| black_box(lower())));
+        group.bench_function("optimize", |b| b.iter(|| black_box(optimize())));
+        group.bench_function("emit", |b| b.iter(|| black_box(emit())));
         group.bench_function("compile", |b| b.iter(|| black_box(compile(&m, &options).expect("it compiles"))));
         group.finish();
     }

@@ -7,8 +7,8 @@ use std::error::Error;
 use std::io::Write as _;
 use std::path::PathBuf;
 use vit_onnx::compile::{Options, compile};
-use vit_onnx::lower::Target;
 use vit_onnx::onnx::External;
+use vit_onnx::target::Target;
 use vit_onnx::template::{Model, Source};
 use vit_onnx::weights::Checkpoint;
 
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = args.next().map_or_else(|| PathBuf::from("vit.onnx"), PathBuf::from);
 
     let model = Model::resolve(&Source::Preset("vit", &preset), &[])?;
-    let options = Options { target: Target::OrtCpu, taps: vec!["attentions".to_owned()], ..Options::default() };
+    let options = Options { target: Target::ORT_CPU, taps: vec!["attentions".to_owned()], ..Options::default() };
     let compiled = compile(&model, &options)?;
 
     // No checkpoint: initial values, the same for the same seed. `weights::open` and

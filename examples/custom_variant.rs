@@ -10,7 +10,8 @@ use vit_onnx::eval;
 use vit_onnx::ir::{DType, Tensor};
 use vit_onnx::nn::{Fit, Release, gelu, layer_norm, linear, patches};
 use vit_onnx::ops::Program;
-use vit_onnx::passes::{self, INFERENCE};
+use vit_onnx::passes;
+use vit_onnx::target::Target;
 use vit_onnx::variants::{Declare, Image, Outputs, Sizes, Variant, declare};
 use vit_onnx::weights::{Checkpoint, Supply};
 
@@ -60,7 +61,9 @@ impl Variant for Mixer {
 fn main() -> Result<(), Box<dyn Error>> {
     let mixer = Mixer { image: 16, patch: 4, dim: 8, depth: 2 };
     let graph = declare("mixer", &mixer, Release::V1, &Declare::default())?;
-    let (program, report) = passes::run(&Program::new(graph), INFERENCE, &passes::Options::default(), &mut |_, _| ())?;
+    let options = passes::Options::default();
+    let run = passes::compile(&Program::new(graph), Target::PORTABLE, None, &options, &mut |_, _| ())?;
+    let program = run.program;
 
     let checkpoint = Checkpoint::initial(0);
     let supply = Supply::new(&program, &checkpoint);
@@ -69,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let outputs = eval::run(&program.graph, &mut param, &[("pixel_values", images)])?;
 
     let mut out = std::io::stdout();
-    writeln!(out, "rewrites: {:?}", report.counts)?;
+    writeln!(out, "rewrites: {:?}", run.ctx.rules)?;
     outputs.iter().try_for_each(|(name, t)| writeln!(out, "{name}: {:?} {:?}", t.shape(), t.to_f64_vec()))?;
     Ok(())
 }

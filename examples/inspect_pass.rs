@@ -28,8 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (before, after) = change.ok_or("the pass is not part of an inference build")?;
     let mut out = std::io::stdout();
     writeln!(out, "// {name}: {}\n\n// before\n{before}\n// after\n{after}", chosen.doc)?;
-    for (rule, n) in compiled.report.counts.iter().filter(|(_, n)| **n > 0) {
-        writeln!(out, "// rule {rule} fired {n} times")?;
+    for (rule, n) in &compiled.report.rules {
+        writeln!(out, "// rule {rule} fired {} times", n.count)?;
     }
     Ok(())
 }

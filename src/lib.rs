@@ -14,6 +14,7 @@ pub mod ops;
 pub mod passes;
 pub mod rewrite;
 pub mod runtime;
+pub mod target;
 pub mod template;
 pub mod text;
 pub mod variants;

@@ -2,9 +2,11 @@
 
 mod engine;
 mod look;
+mod steer;
 
 pub(super) use engine::{EngineArgs, EngineChoice, Predict, Run, Verify};
 pub(super) use look::{Completions, Doctor, Inspect, Install, List, Man, Opt, Runtime};
+pub(super) use steer::Steer;
 
 use crate::template;
 use crate::variants::ImageSize;
@@ -115,12 +117,8 @@ pub(super) struct Build {
     pub(super) model: ModelArgs,
     #[command(flatten)]
     pub(super) weights: WeightArgs,
-    /// What to compile for: portable or ort-cpu.
-    #[arg(long, default_value = "portable")]
-    pub(super) target: crate::lower::Target,
-    /// The ai.onnx opset, 17 to 23; 17 unless given, which the most runtimes read.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(17..=23))]
-    pub(super) opset: Option<i64>,
+    #[command(flatten)]
+    pub(super) steer: Steer,
     /// The batch size: `dynamic` or a number.
     #[arg(long, default_value = "dynamic", value_parser = batch)]
     pub(super) batch: Batch,
@@ -141,18 +139,12 @@ pub(super) struct Build {
     /// Where tensors go: into the file, or beside it (`auto`: beside it above 1.5 GiB).
     #[arg(long, value_enum, default_value_t = ExternalData::Auto, num_args = 0..=1, default_missing_value = "always")]
     pub(super) external_data: ExternalData,
-    /// Say what every rewrite rule did, and why it did not where it might have.
+    /// Report what every pass and rule did, the estimated cost before and after, and why rules refused.
     #[arg(long)]
     pub(super) explain: bool,
     /// Print the program in text form after this pass (`all` for every pass).
     #[arg(long, value_name = "PASS")]
     pub(super) print_after: Option<String>,
-    /// Stop optimising after this pass.
-    #[arg(long, value_name = "PASS")]
-    pub(super) stop_after: Option<String>,
-    /// Stop optimising after N rewrites: finds the one that breaks something.
-    #[arg(long, value_name = "N")]
-    pub(super) fuel: Option<u64>,
 }
 
 /// A batch size.

@@ -1,9 +1,8 @@
 //! `vit-onnx build`.
 
 use super::args::{Build, ExternalData, ModelArgs, WeightArgs};
-use super::{Exit, Failure, Outcome, files, output};
-use crate::compile::{CompileError, Compiled, Options, compile_with, metadata};
-use crate::lower::LowerError;
+use super::{Exit, Failure, Outcome, explain, files, output};
+use crate::compile::{CompileError, Options, compile_with, metadata};
 use crate::onnx::{External, WriteError};
 use crate::ops::{Graph, Program};
 use crate::passes::{self, Pass, PassError};
@@ -19,13 +18,13 @@ pub(super) fn run(a: &Build) -> Outcome {
     let out = a.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.onnx", model.entry.name)));
     check_output(a, &out)?;
     let options = Options {
-        target: a.target,
-        opset: a.opset,
+        target: a.steer.target,
+        opset: a.steer.opset,
         batch: a.batch.0,
         image_size: image_size(a)?,
         taps: a.output_tensors.clone(),
         labels: a.labels.as_deref().map(read_labels).transpose()?,
-        passes: passes::Options { fuel: a.fuel, stop_after: a.stop_after.clone() },
+        passes: a.steer.options(a.explain),
     };
     if let Some(name) = a.print_after.as_deref().filter(|n| *n != "all") {
         passes::find(name).map_err(Failure::usage)?;
@@ -42,7 +41,7 @@ pub(super) fn run(a: &Build) -> Outcome {
     compiled.notes.iter().for_each(output::note);
     let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
     if a.explain {
-        explain(&compiled);
+        explain::explain(&compiled.report);
     }
 
     let bar = output::bytes_bar(compiled.weight_bytes(), "writing");
@@ -189,12 +188,21 @@ pub(super) fn read_labels(path: &Path) -> Result<String, Failure> {
 fn failure(e: CompileError) -> Failure {
     let exit = match &e {
         CompileError::Build(_) => Exit::BadFile,
-        CompileError::ImageSize(_)
-        | CompileError::Pass(PassError::Unknown(..))
-        | CompileError::Lower(LowerError::Opset(_) | LowerError::Unspellable { .. }) => Exit::Usage,
-        CompileError::Pass(_) | CompileError::Lower(_) => Exit::Internal,
+        CompileError::ImageSize(_) => Exit::Usage,
+        CompileError::Pass(e) => pass_exit(e),
+        CompileError::Emit(_) => Exit::Internal,
     };
     Failure::new(exit, e)
+}
+
+/// A wrong name or an opset that lacks an op is the user's; everything else a defect.
+pub(super) fn pass_exit(e: &PassError) -> Exit {
+    match e {
+        PassError::Unknown { .. } | PassError::Required(_) | PassError::Opset(_) | PassError::Unspellable { .. } => {
+            Exit::Usage
+        }
+        PassError::Emit { .. } | PassError::Invalid { .. } | PassError::Unsettled { .. } => Exit::Internal,
+    }
 }
 
 fn write_failure(path: &Path, e: &WriteError) -> Failure {
@@ -208,20 +216,4 @@ fn write_failure(path: &Path, e: &WriteError) -> Failure {
         source = s.source();
     }
     Failure::bad_file(message)
-}
-
-fn explain(c: &Compiled) {
-    output::say("rewrites:");
-    for (rule, n) in c.report.counts.iter().filter(|(_, n)| **n > 0) {
-        output::say(format_args!("  {n:5} × {rule}"));
-    }
-    let mut refusals = c.report.refusals.clone();
-    refusals.sort();
-    refusals.dedup();
-    if !refusals.is_empty() {
-        output::say("refused:");
-    }
-    for r in refusals {
-        output::say(format_args!("  {} in [{}]: {}", r.rule, r.scope, r.reason));
-    }
 }

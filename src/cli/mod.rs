@@ -10,6 +10,7 @@ mod by_layer;
 mod compare;
 mod doctor;
 mod engine;
+mod explain;
 mod files;
 mod inspect;
 mod list;

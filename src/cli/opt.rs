@@ -1,34 +1,36 @@
 //! `vit-onnx opt`: passes over the text form.
 
 use super::args::Opt;
-use super::{Exit, Failure, Outcome, output};
+use super::build::pass_exit;
+use super::{Exit, Failure, Outcome, explain, output};
 use crate::ops::Program;
-use crate::passes::{self, Pass, PassError};
+use crate::passes::{self, Ctx};
+use crate::rewrite::Row;
 use crate::text::{self, Style};
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 
 pub(super) fn run(a: &Opt) -> Outcome {
     if a.list {
-        let mut t = output::table(&["pass", "what it does"]);
-        for p in passes::all() {
-            t.add_row([p.name, p.doc]);
-        }
-        output::print(output::lines(&t))?;
+        output::print(list())?;
         return Ok(Exit::Fine);
     }
     let Some(path) = &a.file else { return Err(Failure::usage("a file is needed, or --list")) };
-    let pipeline: Vec<Pass> = if a.passes.is_empty() {
-        passes::INFERENCE.to_vec()
-    } else {
-        a.passes.iter().map(|n| passes::find(n).copied()).collect::<Result<_, _>>().map_err(Failure::usage)?
-    };
     let program = read(path)?;
-    let options = passes::Options { fuel: a.fuel, stop_after: None };
-    let (out, _) = passes::run(&program, &pipeline, &options, &mut |_, _| ()).map_err(|e| match e {
-        PassError::Unknown(..) => Failure::usage(e),
-        _ => Failure::new(Exit::Internal, e),
-    })?;
+    let options = a.steer.options(a.explain);
+    let ctx = Ctx::new(a.steer.target, a.steer.opset, &options);
+    // Named passes run as they are named; a build adds the passes without which no file can be written.
+    let chosen = match &a.steer.passes {
+        Some(names) => names.iter().map(|n| passes::find(n).copied()).collect(),
+        None => passes::select(a.steer.target, &options),
+    };
+    let run = chosen.and_then(|chosen| passes::drive(&program, &chosen, ctx, &mut |_, _| ()));
+    let run = run.map_err(|e| Failure::new(pass_exit(&e), e))?;
+    if a.explain {
+        explain::explain(&run.ctx);
+    }
+    let out = run.program;
     let style = Style { origins: a.origins, ..Style::COMPLETE };
     let mut result = text::print(&out.graph, &style);
     if !out.weights.outputs().is_empty() {
@@ -37,6 +39,21 @@ pub(super) fn run(a: &Opt) -> Outcome {
     }
     output::print(result)?;
     Ok(Exit::Fine)
+}
+
+/// Every pass in order, and every rule with the passes that apply it.
+fn list() -> String {
+    let mut t = output::table(&["pass", "", "what it does"]);
+    for p in passes::all() {
+        t.add_row([p.name, if p.required { "required" } else { "" }, p.doc]);
+    }
+    let mut rules: BTreeMap<Row, Vec<&str>> = BTreeMap::new();
+    passes::all().iter().for_each(|p| p.rules.iter().for_each(|r| rules.entry(*r).or_default().push(p.name)));
+    let mut r = output::table(&["rule", "identity", "passes"]);
+    for (row, passes) in &rules {
+        r.add_row([row.name, row.doc, &passes.join(", ")]);
+    }
+    format!("{}\n\n{}", output::lines(&t), output::lines(&r))
 }
 
 /// A file's first graph, and its second as the weight program.

@@ -1,14 +1,15 @@
-//! The whole way, from a model declaration to a file: declare, optimise, legalise, emit, write.
+//! The whole way, from a model declaration to a file: declare, optimize, legalise, emit, write.
 //!
 //! Building never needs the weights: [`compile`] takes milliseconds at any model size, and
 //! [`Compiled::write`] streams the numbers from wherever they are.
 
 use crate::build::BuildErrors;
 use crate::image::Preprocessing;
-use crate::lower::{self, LowerError, Target};
+use crate::lower::{self, EmitError};
 use crate::onnx::{self, External, Model as OnnxModel, TensorData, WriteError, WriteOptions, Written};
 use crate::ops::{Graph, Program};
 use crate::passes::{self, Ctx, Pass, PassError};
+use crate::target::Target;
 use crate::template::Model;
 use crate::variants::{self, Declare, ImageSize};
 use crate::weights::{Checkpoint, Supply};
@@ -34,7 +35,7 @@ pub mod metadata {
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The target.
-    pub target: Target,
+    pub target: &'static Target,
     /// The `ai.onnx` opset; `None` for the target's default, or the lowest that can say the model.
     pub opset: Option<i64>,
     /// A number of images, or `None` for a symbolic batch.
@@ -45,14 +46,14 @@ pub struct Options {
     pub taps: Vec<String>,
     /// Class names, to travel with the file.
     pub labels: Option<String>,
-    /// What the pass driver should do besides.
+    /// How passes are steered.
     pub passes: passes::Options,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            target: Target::Portable,
+            target: Target::PORTABLE,
             opset: None,
             batch: None,
             image_size: ImageSize::Trained,
@@ -72,12 +73,12 @@ pub enum CompileError {
     /// The declaration does not type: sizes that do not fit.
     #[error("{0}")]
     Build(#[from] BuildErrors),
-    /// A pass failed: a defect of this tool.
+    /// The target cannot say the model, or a pass failed.
     #[error(transparent)]
     Pass(#[from] PassError),
-    /// The target cannot say it.
+    /// The result cannot be written: a defect of this tool.
     #[error(transparent)]
-    Lower(#[from] LowerError),
+    Emit(#[from] EmitError),
 }
 
 /// A compiled model; its numbers are still where they were.
@@ -85,13 +86,13 @@ pub enum CompileError {
 pub struct Compiled {
     /// As declared: its parameters are the checkpoint's.
     pub declared: Graph,
-    /// After the optimising passes.
+    /// Optimized, not yet decided for the target.
     pub optimized: Program,
     /// Legal for the target.
     pub program: Program,
     /// The ONNX model.
     pub model: OnnxModel,
-    /// What the rules did and refused.
+    /// What the passes did and the reasons of rules that refused.
     pub report: Ctx,
     /// What whoever builds should know: position tables that are not used as they were learned.
     pub notes: Vec<String>,
@@ -117,12 +118,10 @@ pub fn compile_with(
         taps: options.taps.clone(),
     };
     let declared = variants::declare(m.entry.name, &*m.variant, m.release, &declare)?;
-    let (optimized, mut report) = passes::optimize(&Program::new(declared.clone()), &options.passes, after)?;
-    let opset = options.opset.unwrap_or_else(|| lower::least_opset(&optimized, options.target));
-    let (program, cleanup) = lower::lower(&optimized, options.target, opset, after)?;
-    for (rule, n) in cleanup.counts {
-        *report.counts.entry(rule).or_default() += n;
-    }
+    let passes::Run { program, optimized, ctx: report } =
+        passes::compile(&Program::new(declared.clone()), options.target, options.opset, &options.passes, after)?;
+    let optimized = optimized.expect("every pipeline legalizes");
+    let opset = report.opset.expect("legalization decides the opset");
     let model = lower::emit(&program.graph, options.target, opset, describe(m, options))?;
     let notes = variants::resampled_tables(&declared);
     Ok(Compiled { declared, optimized, program, model, report, notes })
@@ -134,7 +133,7 @@ fn describe(m: &Model, options: &Options) -> Vec<(String, String)> {
     let mut out = vec![
         (metadata::MODEL.to_owned(), m.to_table().to_string()),
         (metadata::VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        (metadata::TARGET.to_owned(), options.target.name().to_owned()),
+        (metadata::TARGET.to_owned(), options.target.name.to_owned()),
     ];
     if options.image_size != ImageSize::Trained {
         out.push((metadata::IMAGE_SIZE.to_owned(), options.image_size.to_string()));

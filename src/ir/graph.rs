@@ -37,22 +37,19 @@ pub enum Stage {
     Built,
     /// Decided for inference or training: no dropout, no undecided batch norm.
     Specialized,
-    /// After the optimising passes.
-    Optimized,
     /// Only ops that the target profile can spell.
     Legal,
 }
 
 impl Stage {
     /// Every stage, earliest first.
-    pub const ALL: [Self; 4] = [Self::Built, Self::Specialized, Self::Optimized, Self::Legal];
+    pub const ALL: [Self; 3] = [Self::Built, Self::Specialized, Self::Legal];
 
     /// The name used by the text form.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Built => "built",
             Self::Specialized => "specialized",
-            Self::Optimized => "optimized",
             Self::Legal => "legal",
         }
     }

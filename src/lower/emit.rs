@@ -4,15 +4,33 @@
 //! `transformer.layers.0.0`; parameters keep their checkpoint keys. Parameter bytes are not touched:
 //! initializers are *deferred* and streamed when the file is written.
 
-use super::{LowerError, Target};
 use crate::ir::{DType, Def, Dim, Symbol, Tensor, TensorType, ValueId};
 use crate::onnx::{self, Attribute, DimValue, ElemType, Initializer, Model, ValueInfo};
 use crate::ops::{Arg, Call, Graph, Node, OnnxAttr, Op, Spell};
+use crate::target::Target;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+/// Why a graph cannot be written as ONNX: it was not legalized for this target and opset.
+#[derive(Debug, thiserror::Error)]
+pub enum EmitError {
+    /// An op has no spelling.
+    #[error("{op} in [{scope}]: {reason}")]
+    Unspellable {
+        /// Its mnemonic.
+        op: &'static str,
+        /// Its place in the module tree.
+        scope: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The opset is not supported.
+    #[error("opset {0} is not supported; 17 to 23 are")]
+    Opset(i64),
+}
+
 /// Emits a legal graph. `metadata` becomes `metadata_props`, in this order.
-pub fn emit(g: &Graph, target: Target, opset: i64, metadata: Vec<(String, String)>) -> Result<Model, LowerError> {
-    let ir_version = onnx::ir_version_for(opset).ok_or(LowerError::Opset(opset))?;
+pub fn emit(g: &Graph, target: &Target, opset: i64, metadata: Vec<(String, String)>) -> Result<Model, EmitError> {
+    let ir_version = onnx::ir_version_for(opset).ok_or(EmitError::Opset(opset))?;
     let mut e = Emitter {
         g,
         opset,
@@ -57,7 +75,7 @@ fn info(name: &str, ty: &TensorType) -> ValueInfo {
 struct Emitter<'a> {
     g: &'a Graph,
     opset: i64,
-    target: Target,
+    target: &'a Target,
     values: HashMap<ValueId, String>,
     taken: BTreeSet<String>,
     graph: onnx::Graph,
@@ -71,7 +89,7 @@ struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
-    fn run(&mut self) -> Result<(), LowerError> {
+    fn run(&mut self) -> Result<(), EmitError> {
         let g = self.g;
         let live = g.live();
         for i in g.inputs() {
@@ -130,7 +148,7 @@ impl Emitter<'_> {
         name
     }
 
-    fn node(&mut self, n: &Node) -> Result<(), LowerError> {
+    fn node(&mut self, n: &Node) -> Result<(), EmitError> {
         let g = self.g;
         let scope = g.scope_path(n.origin.scope);
         self.prefix = if scope.is_empty() { "/".into() } else { format!("/{}/", folders(scope)) };
@@ -141,8 +159,8 @@ impl Emitter<'_> {
         }
         let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
         let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
-        let mut spell = Spell::new(self.opset, self.target.contrib(), &x, &y);
-        n.op.def().onnx(&mut spell).map_err(|e| LowerError::Unspellable {
+        let mut spell = Spell::new(self.opset, self.target.contrib, &x, &y);
+        n.op.def().onnx(&mut spell).map_err(|e| EmitError::Unspellable {
             op: n.op.mnemonic(),
             scope: scope.to_owned(),
             reason: e.to_string(),

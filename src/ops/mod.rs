@@ -255,6 +255,16 @@ macro_rules! ops {
                 })*
                 Err(format!("there is no op `{name}`"))
             }
+            /// Whether its value depends on its operands only: it draws no random numbers, and no attribute holds a size
+            /// that is known only when the graph runs.
+            pub fn is_settled(&self) -> bool {
+                let symbolic = |a: &AttrValue| match a {
+                    AttrValue::Dim(d) => d.value().is_none(),
+                    AttrValue::Dims(d) => d.iter().any(|d| d.value().is_none()),
+                    _ => false,
+                };
+                self.def().traits().pure && !self.attrs().iter().any(|(_, a)| symbolic(a))
+            }
             /// Sample instances of every op.
             pub fn samples() -> Vec<Sample> {
                 let mut all = Vec::new();

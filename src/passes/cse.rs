@@ -1,18 +1,20 @@
 //! Common subexpressions: equal nodes (same op, same operands) become one. Random ops are never equal.
 
-use super::{Ctx, Pass};
-use crate::build::{BuildErrors, Builder};
+use super::{Ctx, Pass, PassError, rows};
+use crate::build::Builder;
 use crate::ir::{Operands, ValueId};
 use crate::ops::{Op, Program};
 use crate::rewrite::replay;
 use std::collections::HashMap;
 
-/// Equal nodes become one.
-pub(super) const PASS: Pass = Pass { name: "cse", doc: "equal nodes become one", run };
-/// The same after legalisation.
-pub(super) const AGAIN: Pass = Pass { name: "cse-legal", doc: "equal nodes become one, after legalisation", run };
+rows! { COMMON = "common-subexpression": "a node equal to an earlier one (same op, same operands) becomes that one"; }
 
-fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
+/// Equal nodes become one.
+pub(super) const PASS: Pass = Pass { name: "cse", doc: "equal nodes become one", rules: ROWS, required: false, run };
+/// The same after legalization.
+pub(super) const AGAIN: Pass = Pass { name: "cse-legal", doc: "equal nodes become one, after legalization", ..PASS };
+
+fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
     let b = Builder::new(&p.graph.name, p.graph.stage);
     #[expect(clippy::mutable_key_type, reason = "what is mutable in a constant is when its digest is computed")]
     let mut seen: HashMap<(Op, Operands), Vec<ValueId>> = HashMap::new();
@@ -23,7 +25,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
         let x = r.operands(n);
         let key = (n.op.clone(), x.iter().map(|t| t.id()).collect::<Option<Operands>>()?);
         if let Some(first) = seen.get(&key) {
-            return ctx.spend("common-subexpression").then(|| first.iter().map(|&v| r.b.value(v)).collect());
+            return ctx.spend(&COMMON).then(|| first.iter().map(|&v| r.b.value(v)).collect());
         }
         let y = r.b.apply_all(n.op.clone(), &x);
         seen.insert(key, y.iter().filter_map(|t| t.id()).collect());

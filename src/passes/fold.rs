@@ -7,7 +7,7 @@
 //! Before `y = x @ transpose @w`, after `y = x @ @w.transpose` and `w.transpose = transpose @w`
 //! in the weight program.
 
-use super::{Ctx, Pass, canonicalize::is_static};
+use super::{Ctx, Pass, PassError, canonicalize::is_static, rows};
 use crate::build::{BuildErrors, Builder, T};
 use crate::eval;
 use crate::ir::{Def, Init, Side, Tensor, ValueId};
@@ -15,13 +15,23 @@ use crate::ops::{AttrValue, Graph, Op, Program};
 use crate::rewrite::replay;
 use std::collections::{BTreeMap, BTreeSet};
 
+rows! {
+    FOLD_CONSTANT = "fold-constant": "an op on constants becomes its value";
+    MOVE_OUT = "move-to-weight-program": "an op on parameters and constants becomes a parameter that the weight program computes";
+}
+
 /// Folds constants and parameter arithmetic.
-pub(super) const PASS: Pass =
-    Pass { name: "fold", doc: "constants are evaluated, parameter arithmetic is moved out", run };
+pub(super) const PASS: Pass = Pass {
+    name: "fold",
+    doc: "constants are evaluated, parameter arithmetic is moved out",
+    rules: ROWS,
+    required: false,
+    run,
+};
 /// The same after fusion.
-pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once more, after fusion", run };
-/// The same after legalisation.
-pub(super) const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalisation", run };
+pub(super) const AGAIN: Pass = Pass { name: "fold-fused", doc: "folding once more, after fusion", ..PASS };
+/// The same after legalization.
+pub(super) const LAST: Pass = Pass { name: "fold-legal", doc: "folding once more, after legalization", ..PASS };
 
 /// Results up to this many elements are folded even when larger than their operands: 1 MiB of f32.
 const SMALL: i64 = 1 << 18;
@@ -78,7 +88,7 @@ fn wanted(g: &Graph, when: &Side<ValueId, When>) -> BTreeSet<ValueId> {
     reads.chain(g.outputs().iter().map(|o| o.value)).collect()
 }
 
-fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
+fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
     let g = &p.graph;
     let when = classify(g);
     let wanted = wanted(g, &when);
@@ -99,9 +109,9 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
             }
             // An index out of range stays where it is: the runtime says so when it gets there.
             let y: Vec<Tensor> = n.outputs().map(|v| constants.value(v)).collect::<Option<_>>()?;
-            return ctx.spend("fold-constant").then(|| y.into_iter().map(|t| r.b.constant(t)).collect());
+            return ctx.spend(&FOLD_CONSTANT).then(|| y.into_iter().map(|t| r.b.constant(t)).collect());
         }
-        ctx.spend("move-to-weight-program").then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
+        ctx.spend(&MOVE_OUT).then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
     });
     let graph = b.finish()?;
     let weights = out.finish(&graph)?;
@@ -239,14 +249,6 @@ impl WeightWriter {
 
 fn id(t: T<'_>) -> ValueId {
     t.id().expect("what typed in the run graph types in the weight program")
-}
-
-/// Which values can only be known when the graph runs.
-pub(super) fn at_run(g: &Graph) -> Side<ValueId, bool> {
-    let when = classify(g);
-    let mut out = Side::new(g.value_count(), false);
-    g.values().for_each(|(v, _)| out[v] = when[v] == When::AtRun);
-    out
 }
 
 #[cfg(test)]

@@ -1,24 +1,27 @@
 //! Merges adjacent transposes.
 //!
-//! After legalisation only: the fusion rules read `kᵀ` as a transpose of its own, which a merge with
+//! After legalization only: the fusion rules read `kᵀ` as a transpose of its own, which a merge with
 //! the head split before it would hide.
 
 use super::canonicalize::definition;
-use super::{Ctx, Pass};
-use crate::build::{BuildErrors, Builder};
+use super::{Ctx, Pass, PassError, rows};
+use crate::build::Builder;
 use crate::ops::{Op, Program};
 use crate::rewrite::{finish, replay};
 
-/// Merges adjacent transposes.
-pub(super) const PASS: Pass = Pass { name: "layout", doc: "adjacent transposes become one", run };
+rows! { MERGE_TRANSPOSES = "merge-transposes": "a transpose of a transpose becomes one"; }
 
-fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
+/// Merges adjacent transposes.
+pub(super) const PASS: Pass =
+    Pass { name: "layout", doc: "adjacent transposes become one", rules: ROWS, required: false, run };
+
+fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
     let b = Builder::new(&p.graph.name, p.graph.stage);
     replay(&p.graph, &b, &mut |r, _, n| {
         let Op::Transpose(outer) = &n.op else { return None };
         let (Op::Transpose(inner), x) = definition(r.get(n.inputs[0]))? else { return None };
         let perm: Vec<usize> = outer.perm.iter().map(|&i| inner.perm[i]).collect();
-        ctx.spend("merge-transposes").then(|| vec![x[0].transpose(&perm)])
+        ctx.spend(&MERGE_TRANSPOSES).then(|| vec![x[0].transpose(&perm)])
     });
     Ok(Program { graph: finish(b)?, weights: p.weights.clone() })
 }

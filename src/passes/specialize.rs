@@ -5,25 +5,35 @@
 //! Before `y = batch_normalization x …`, after `y = x * (w / sqrt(var + eps)) + (b - mean * …)`,
 //! whose factors depend on parameters only and so end in the weight program.
 
-use super::{Ctx, Pass};
-use crate::build::{BuildErrors, Builder, T};
+use super::{Ctx, Pass, PassError, rows};
+use crate::build::{Builder, T};
 use crate::ir::{Dim, Stage};
 use crate::ops::{Op, Program};
 use crate::rewrite::replay;
 
-/// Decides for inference.
-pub(super) const INFERENCE: Pass =
-    Pass { name: "specialize", doc: "decides for inference: no dropout, batch norm as an affine map", run };
+rows! {
+    INFERENCE_IDENTITY = "inference-identity": "dropout and stop-gradient become their operand";
+    BATCH_NORM_AFFINE = "batch-norm-affine": "batch norm becomes x·s + t, with s and t of its running statistics";
+}
 
-fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
+/// Decides for inference.
+pub(super) const INFERENCE: Pass = Pass {
+    name: "specialize",
+    doc: "decides for inference: no dropout, batch norm as an affine map",
+    rules: ROWS,
+    required: true,
+    run,
+};
+
+fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
     let b = Builder::new(&p.graph.name, Stage::Specialized);
     replay(&p.graph, &b, &mut |r, _, n| match &n.op {
         Op::Dropout(_) | Op::StopGradient(_) => {
-            *ctx.counts.entry("inference-identity").or_default() += 1;
+            ctx.decide(&INFERENCE_IDENTITY);
             Some(r.operands(n))
         }
         Op::BatchNormalization(bn) if !bn.training => {
-            *ctx.counts.entry("batch-norm-affine").or_default() += 1;
+            ctx.decide(&BATCH_NORM_AFFINE);
             let [x, w, bias, mean, var] = r.operands(n).try_into().ok()?;
             Some(vec![affine(x, w, bias, mean, var, bn.epsilon.0)])
         }

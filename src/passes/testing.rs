@@ -5,11 +5,12 @@
 //! same inputs and outputs and computes the same numbers (parameters through the weight program), a second run
 //! changes nothing, and a run with less fuel makes exactly that many rewrites and keeps the meaning too.
 
-use super::{Ctx, Pass};
+use super::{Ctx, Options, Pass};
 use crate::build::{Builder, T};
 use crate::eval;
 use crate::ir::{Bindings, DType, Dim, Init, Stage, Tensor, TensorType};
 use crate::ops::{Exactness, Graph, Op, Program};
+use crate::target::Target;
 use std::collections::BTreeMap;
 
 /// What every symbol is when a graph is run.
@@ -138,7 +139,7 @@ pub(super) struct Done {
 impl Done {
     /// How often a rule fired.
     pub(super) fn fired(&self, rule: &str) -> u64 {
-        self.ctx.counts.get(rule).copied().unwrap_or(0)
+        self.ctx.count(rule)
     }
 
     /// Mnemonics of the run graph, constants left out.
@@ -157,7 +158,13 @@ impl Done {
 
 /// Runs a pass once and verifies.
 pub(super) fn once(pass: &Pass, p: &Program, fuel: u64) -> Done {
-    let mut ctx = Ctx { fuel, ..Ctx::default() };
+    let options = Options { fuel: Some(fuel), explain: true, ..Options::default() };
+    once_in(Ctx::new(Target::PORTABLE, None, &options), pass, p)
+}
+
+/// Runs a pass once in a context and verifies.
+pub(super) fn once_in(mut ctx: Ctx, pass: &Pass, p: &Program) -> Done {
+    ctx.rows = Some(pass.rules);
     let program = (pass.run)(p, &mut ctx).unwrap_or_else(|e| panic!("{}: {e}", pass.name));
     program.verify().unwrap_or_else(|e| panic!("{}: {e}", pass.name));
     let live = program.graph.live();

@@ -1,13 +1,15 @@
 //! Patterns: the left-hand sides of rules.
 //!
 //! A pattern is made by running a formula of [`Vocab`] on `Pat`s, so the fused op and the rule that
-//! recognises it are one function and cannot drift apart. Variables of one name bind one value.
-//! Commutative ops match both ways; associativity is the canonicaliser's business. A constant stands for one
-//! number, so one that widens what it is combined with does not match.
+//! recognizes it are one function and cannot drift apart. Variables of one name bind one value.
+//! Commutative ops match both ways and [`Vars::either`] lists alternatives; the matcher goes back to the next
+//! way when a later part does not fit. Associativity is the canonicalizer's business. A constant stands for one
+//! number, so one that widens the value it is combined with does not match.
 
+use super::facts::Facts;
 use crate::ir::{DType, NodeId, ValueId};
 use crate::ops::{Binary, BinaryKind, Graph, MatMul, Op, ReduceKind, Unary, UnaryKind, Vocab};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::{Add, Div, Mul, Sub};
 use std::sync::Arc;
 
@@ -16,12 +18,18 @@ use std::sync::Arc;
 pub enum Pat {
     /// Any value; one name, one value.
     Var(&'static str),
+    /// Any value that is known before the graph runs: a parameter, a constant, or arithmetic of such.
+    Stored(&'static str),
     /// A constant all of whose elements are one number, which is bound.
     Scalar(&'static str),
     /// A constant all of whose elements are this number (rounded to the constant's type).
     Number(f64),
     /// A node.
     Node(Arc<NodePat>),
+    /// A value under a name, and what computes it.
+    Named(&'static str, Arc<Pat>),
+    /// The first of these that fits.
+    Either(Arc<[Pat]>),
 }
 
 /// A node of a pattern.
@@ -78,6 +86,18 @@ impl Vars {
     /// Any value.
     pub fn any(self, name: &'static str) -> Pat {
         Pat::Var(name)
+    }
+    /// Any value that is known before the graph runs.
+    pub fn stored(self, name: &'static str) -> Pat {
+        Pat::Stored(name)
+    }
+    /// A value of the pattern under a name, for [`Match::value`] and [`Rule::results`](super::Rule::results).
+    pub fn named(self, name: &'static str, p: Pat) -> Pat {
+        Pat::Named(name, Arc::new(p))
+    }
+    /// Alternatives, tried in order.
+    pub fn either(self, alternatives: impl IntoIterator<Item = Pat>) -> Pat {
+        Pat::Either(alternatives.into_iter().collect())
     }
     /// A uniform constant, whose number is bound.
     pub fn scalar(self, name: &'static str) -> Pat {
@@ -159,34 +179,42 @@ pub struct Match<'a> {
     pub graph: &'a Graph,
     /// The node that computes the matched value.
     pub root: NodeId,
-    values: BTreeMap<&'static str, ValueId>,
-    numbers: BTreeMap<&'static str, f64>,
+    values: Vec<(&'static str, ValueId)>,
+    numbers: Vec<(&'static str, f64)>,
     /// Every node of the pattern, the root included.
     pub nodes: BTreeSet<NodeId>,
+    /// How many of `values` are leaves; named interior values are not.
+    named: BTreeSet<&'static str>,
 }
 
 impl Match<'_> {
-    /// The value a variable is bound to.
+    /// The value that a variable or a name is bound to.
+    ///
+    /// # Panics
+    /// When the pattern has no such name.
     pub fn value(&self, name: &str) -> ValueId {
-        self.values[name]
+        self.get(name).unwrap_or_else(|| panic!("the pattern binds `{name}`"))
     }
-    /// The number a scalar variable is bound to.
+    /// The value that a variable or a name is bound to, when the alternative that matched has it.
+    pub fn get(&self, name: &str) -> Option<ValueId> {
+        self.values.iter().find(|(n, _)| *n == name).map(|(_, v)| *v)
+    }
+    /// The number that a scalar variable is bound to.
+    ///
+    /// # Panics
+    /// When the pattern has no such scalar.
     pub fn number(&self, name: &str) -> f64 {
-        self.numbers[name]
+        let found = self.numbers.iter().find(|(n, _)| *n == name);
+        found.unwrap_or_else(|| panic!("the pattern binds the number `{name}`")).1
     }
     /// The op of the first node that `read` knows: attributes of a node that the pattern left open.
     pub fn op<R>(&self, read: impl Fn(&Op) -> Option<R>) -> Option<R> {
         self.nodes.iter().find_map(|&n| read(&self.graph.node(n).op))
     }
-    /// All bound values.
-    pub fn bound(&self) -> impl Iterator<Item = (&'static str, ValueId)> + '_ {
-        self.values.iter().map(|(n, v)| (*n, *v))
+    /// The variables and their values, without named interior values.
+    pub(super) fn leaves(&self) -> impl Iterator<Item = (&'static str, ValueId)> + '_ {
+        self.values.iter().copied().filter(|(n, _)| !self.named.contains(n))
     }
-}
-
-struct Matcher<'a> {
-    found: Match<'a>,
-    miss: Option<Miss>,
 }
 
 /// The number of a uniform constant: of an f32 one the shortest decimal that rounds to it, so that what an
@@ -198,9 +226,24 @@ pub(crate) fn number(g: &Graph, v: ValueId) -> Option<f64> {
     if t.dtype() == DType::F32 { (x as f32).to_string().parse().ok() } else { Some(x) }
 }
 
-impl Matcher<'_> {
+struct Matcher<'f, 'a> {
+    facts: &'f Facts<'a>,
+    values: Vec<(&'static str, ValueId)>,
+    numbers: Vec<(&'static str, f64)>,
+    /// Nodes of the pattern, in order of visit; one may occur twice where the graph shares it.
+    nodes: Vec<NodeId>,
+    named: Vec<&'static str>,
+    miss: Option<Miss>,
+    /// Steps left: alternatives inside alternatives could otherwise take exponential time.
+    steps: u32,
+}
+
+/// What remains to be matched.
+type Rest<'c, 'f, 'a> = &'c mut dyn FnMut(&mut Matcher<'f, 'a>) -> bool;
+
+impl<'f, 'a> Matcher<'f, 'a> {
     fn miss(&mut self, value: ValueId, reason: impl FnOnce() -> String) -> bool {
-        let depth = self.found.nodes.len();
+        let depth = self.nodes.len();
         if self.miss.as_ref().is_none_or(|m| m.depth < depth) {
             // Most misses are of the root, which nobody asks about: they cost no message.
             let reason = if depth == 0 { String::new() } else { reason() };
@@ -209,26 +252,59 @@ impl Matcher<'_> {
         false
     }
 
-    fn matches(&mut self, p: &Pat, v: ValueId) -> bool {
-        let g = self.found.graph;
+    /// Goes on with `rest`; on failure everything is as it was.
+    fn attempt(&mut self, change: impl FnOnce(&mut Self), rest: Rest<'_, 'f, 'a>) -> bool {
+        let before = (self.values.len(), self.numbers.len(), self.nodes.len(), self.named.len());
+        change(self);
+        if rest(self) {
+            return true;
+        }
+        self.values.truncate(before.0);
+        self.numbers.truncate(before.1);
+        self.nodes.truncate(before.2);
+        self.named.truncate(before.3);
+        false
+    }
+
+    fn bind(&mut self, name: &'static str, v: ValueId, rest: Rest<'_, 'f, 'a>) -> bool {
+        match self.values.iter().find(|(n, _)| *n == name) {
+            Some((_, old)) if *old != v => self.miss(v, || format!("`{name}` stands for two different values")),
+            Some(_) => rest(self),
+            None => self.attempt(|m| m.values.push((name, v)), rest),
+        }
+    }
+
+    fn matches(&mut self, p: &Pat, v: ValueId, rest: Rest<'_, 'f, 'a>) -> bool {
+        if self.steps == 0 {
+            return false;
+        }
+        self.steps -= 1;
+        let g = self.facts.graph;
         match p {
-            Pat::Var(name) => match self.found.values.get(name) {
-                Some(&old) if old != v => self.miss(v, || format!("`{name}` stands for two different values")),
-                _ => {
-                    self.found.values.insert(name, v);
-                    true
+            Pat::Var(name) => self.bind(name, v, rest),
+            Pat::Stored(name) if self.facts.stored(v) => self.bind(name, v, rest),
+            Pat::Stored(name) => self.miss(v, || format!("`{name}` is known only when the graph runs")),
+            Pat::Named(name, p) => self.matches(p, v, &mut |m| {
+                let old = m.named.len();
+                m.named.push(name);
+                let found = m.bind(name, v, rest);
+                if !found {
+                    m.named.truncate(old);
                 }
-            },
+                found
+            }),
+            Pat::Either(all) => all.iter().any(|p| self.matches(p, v, rest)),
             Pat::Scalar(name) => match number(g, v) {
-                Some(x) => {
-                    let old = *self.found.numbers.entry(name).or_insert(x);
-                    old == x || self.miss(v, || format!("`{name}` is {old} here and {x} there"))
-                }
+                Some(x) => match self.numbers.iter().find(|(n, _)| n == name) {
+                    Some((_, old)) if *old == x => rest(self),
+                    Some(&(_, old)) => self.miss(v, || format!("`{name}` is {old} here and {x} there")),
+                    None => self.attempt(|m| m.numbers.push((name, x)), rest),
+                },
                 None => self.miss(v, || format!("`{name}` is not a constant number")),
             },
             // The number may have been rounded to f32; nothing else counts as equal.
             Pat::Number(x) => match number(g, v) {
-                Some(y) if y == *x || (g.ty(v).dtype == DType::F32 && y as f32 == *x as f32) => true,
+                Some(y) if y == *x || (g.ty(v).dtype == DType::F32 && y as f32 == *x as f32) => rest(self),
                 Some(y) => self.miss(v, || format!("wanted the constant {x}, found {y}")),
                 None => self.miss(v, || format!("wanted the constant {x}")),
             },
@@ -241,49 +317,126 @@ impl Matcher<'_> {
                 if !n.wants.accepts(&found.op, rank) || found.inputs.len() != n.args.len() {
                     return self.miss(v, || format!("wanted {}, found {}", n.wants.name(), found.op.mnemonic()));
                 }
-                self.found.nodes.insert(id);
-                let before = self.found.clone();
-                if n.args.iter().zip(&found.inputs).all(|(p, &x)| self.argument(p, x, v)) {
-                    return true;
-                }
+                let mut orders = vec![found.inputs.to_vec()];
                 if n.args.len() == 2 && found.op.def().traits().commutative {
-                    self.found = before;
-                    return n.args.iter().zip(found.inputs.iter().rev()).all(|(p, &x)| self.argument(p, x, v));
+                    orders.push(vec![found.inputs[1], found.inputs[0]]);
                 }
-                false
+                orders.iter().any(|x| self.attempt(|m| m.nodes.push(id), &mut |m| m.arguments(&n.args, x, v, rest)))
             }
         }
     }
 
-    /// An argument `x` of the node that computes `y`. A constant of several elements may be what gives `y` its
+    /// Arguments `x` of the node that computes `y`. A constant of several elements may be what gives `y` its
     /// shape; it is then more than a number.
-    fn argument(&mut self, p: &Pat, x: ValueId, y: ValueId) -> bool {
-        let g = self.found.graph;
-        if !self.matches(p, x) {
-            return false;
-        }
-        let number = matches!(p, Pat::Number(_) | Pat::Scalar(_));
-        let widens = || {
+    fn arguments(&mut self, p: &[Pat], x: &[ValueId], y: ValueId, rest: Rest<'_, 'f, 'a>) -> bool {
+        let ([p, more @ ..], [first, others @ ..]) = (p, x) else { return rest(self) };
+        let (g, first) = (self.facts.graph, *first);
+        if matches!(p, Pat::Number(_) | Pat::Scalar(_)) && g.ty(first).rank() > 0 && number(g, first).is_some() {
             let node = g.producer(y).map(|n| g.node(n));
-            !node.is_some_and(|n| n.inputs.iter().any(|&other| other != x && g.ty(other) == g.ty(y)))
-        };
-        if number && g.ty(x).rank() > 0 && widens() {
-            return self.miss(x, || format!("the constant {} widens what it is combined with", g.ty(x)));
+            let keeps = node.is_some_and(|n| n.inputs.iter().any(|&other| other != first && g.ty(other) == g.ty(y)));
+            if !keeps {
+                return self.miss(first, || format!("the constant {} widens what it is combined with", g.ty(first)));
+            }
         }
-        true
+        self.matches(p, first, &mut |m| m.arguments(more, others, y, rest))
     }
 }
 
 impl Pat {
     /// Matches the value computed by `root`; when it does not fit, where it stopped. The reason is empty when
     /// not even the root fitted.
-    pub fn find<'a>(&self, graph: &'a Graph, root: NodeId) -> Result<Match<'a>, Miss> {
-        let found = Match { graph, root, values: BTreeMap::new(), numbers: BTreeMap::new(), nodes: BTreeSet::new() };
-        let mut m = Matcher { found, miss: None };
-        if m.matches(self, graph.node(root).first) {
-            Ok(m.found)
-        } else {
-            Err(m.miss.expect("a failed match noted where it failed"))
+    pub fn find<'a>(&self, facts: &Facts<'a>, root: NodeId) -> Result<Match<'a>, Miss> {
+        /// Far more than any match takes.
+        const STEPS: u32 = 10_000;
+        let graph = facts.graph;
+        let mut m = Matcher {
+            facts,
+            values: Vec::new(),
+            numbers: Vec::new(),
+            nodes: Vec::new(),
+            named: Vec::new(),
+            miss: None,
+            steps: STEPS,
+        };
+        if m.matches(self, graph.node(root).first, &mut |_| true) {
+            let (nodes, named) = (m.nodes.into_iter().collect(), m.named.into_iter().collect());
+            return Ok(Match { graph, root, values: m.values, numbers: m.numbers, nodes, named });
         }
+        let too_long = || "the search was given up, it has too many alternatives".to_owned();
+        Err(m.miss.unwrap_or_else(|| Miss { depth: 1, value: graph.node(root).first, reason: too_long() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::Setting;
+    use super::*;
+    use crate::text;
+
+    fn found(body: &str, p: &Pat) -> Result<Vec<(&'static str, String)>, String> {
+        let g = text::parse(&format!(
+            "graph g  stage built\n  input x : f32[4]\n  input z : f32[4]\n[]\n  param w : f32[4] normal(1.0)\n{body}"
+        ))
+        .unwrap_or_else(|e| panic!("{e}"));
+        let setting = Setting::default();
+        let root = g.producer(g.outputs()[0].value).expect("a node");
+        let m = p.find(&Facts::new(&g, &setting), root).map_err(|m| m.reason)?;
+        let name = |v: ValueId| {
+            let input = g.inputs().iter().find(|i| i.value == v).map(|i| i.name.clone());
+            input.or_else(|| g.as_param(v).map(|p| p.path.clone())).unwrap_or_else(|| v.to_string())
+        };
+        Ok(m.values.iter().map(|&(n, v)| (n, name(v))).collect())
+    }
+
+    fn exp(p: Pat) -> Pat {
+        unary(UnaryKind::Exp, p)
+    }
+
+    /// The first order of the inner sum fits, but not with what follows: the second is tried.
+    #[test]
+    fn the_matcher_goes_back_to_the_other_order_of_an_inner_op() {
+        let p = (Vars.any("a") + Vars.any("b")) * Vars.any("b");
+        let body = "  %0 = add x, z : f32[4]\n  %1 = mul %0, x : f32[4]\n  output y = %/1\n";
+        let names = found(body, &p).expect("it matches");
+        assert_eq!(names, [("a", "z".to_owned()), ("b", "x".to_owned())]);
+    }
+
+    #[test]
+    fn alternatives_are_tried_in_order_and_again_when_the_rest_does_not_fit() {
+        let p = Vars.either([Vars.any("a"), exp(Vars.any("a"))]) - Vars.any("a");
+        let body = "  %0 = exp x : f32[4]\n  %1 = sub %0, x : f32[4]\n  output y = %/1\n";
+        assert_eq!(found(body, &p).expect("it matches"), [("a", "x".to_owned())]);
+        let body = "  %0 = relu x : f32[4]\n  %1 = sub %0, x : f32[4]\n  output y = %/1\n";
+        assert_eq!(found(body, &p).expect_err("no way fits"), "`a` stands for two different values");
+    }
+
+    #[test]
+    fn stored_leaves_are_parameters_and_what_is_made_of_them() {
+        let p = Vars.any("x") * Vars.stored("s");
+        let body = "  %0 = exp @w : f32[4]\n  %1 = mul %0, x : f32[4]\n  output y = %/1\n";
+        assert_eq!(found(body, &p).expect("it matches")[0], ("x", "x".to_owned()));
+        let body = "  %0 = exp z : f32[4]\n  %1 = mul %0, x : f32[4]\n  output y = %/1\n";
+        assert_eq!(found(body, &p).expect_err("both run"), "`s` is known only when the graph runs");
+    }
+
+    #[test]
+    fn interior_values_have_names() {
+        let p = Vars.named("inner", exp(Vars.any("x"))) + 1.0;
+        let body = "  %0 = exp x : f32[4]\n  %1 = const {value = f32[] 1.0} : f32[]\n  %2 = add %0, %1 : f32[4]\n  output y = %/2\n";
+        let names = found(body, &p).expect("it matches");
+        assert_eq!(names.iter().map(|n| n.0).collect::<Vec<_>>(), ["x", "inner"]);
+    }
+
+    /// Sixteen levels of alternatives that all fit until the very end: the search gives up instead of hanging.
+    #[test]
+    fn a_search_ends() {
+        let level = |p: Pat| Vars.either([exp(p.clone()), exp(p)]);
+        let p = (0..16).fold(Vars.named("end", Pat::Number(3.0)), |p, _| level(p));
+        let mut body = "  %0 = exp x : f32[4]\n".to_owned();
+        for i in 1..16 {
+            body += &format!("  %{i} = exp %{} : f32[4]\n", i - 1);
+        }
+        body += "  output y = %/15\n";
+        assert!(found(&body, &p).is_err());
     }
 }

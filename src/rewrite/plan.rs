@@ -1,44 +1,64 @@
-//! What a set of rules will change in a graph, decided before anything is emitted.
+//! Decides what a set of rules will change in a graph, before anything is emitted.
 
+use super::facts::{Estimate, Facts, Setting};
 use super::pattern::{Match, Miss, Pat, Vars};
 use super::rule::{Refuse, Rule};
-use crate::ir::{Entity, NodeId, Side, ValueId};
-use crate::ops::Graph;
+use crate::build::{BuildErrors, Builder, T};
+use crate::ir::{Entity, Init, NodeId, ValueId};
+use crate::ops::{Graph, Op};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Matches that do not overlap.
+/// One application of a rule.
+#[derive(Debug)]
+pub struct Rewrite<'a> {
+    /// The rule.
+    pub rule: Rule,
+    /// Where it matched.
+    pub found: Match<'a>,
+    /// The cost of the nodes it replaces.
+    pub before: Estimate,
+    /// The cost of what it emits.
+    pub after: Estimate,
+}
+
+/// Rewrites that do not overlap.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// What to emit in place of a node.
-    pub at: BTreeMap<NodeId, (Rule, Match<'a>)>,
+    /// By the node in whose place it is emitted: the root, or for a rule of several results the first node of the
+    /// match by which all its variables are computed.
+    pub at: BTreeMap<NodeId, Rewrite<'a>>,
     /// Nodes that vanish because a match covers them.
     pub covered: BTreeSet<NodeId>,
-    /// Matches that a rule refused, and near misses once they were asked for: rule, node, reason.
+    /// Matches that were refused, and near misses once they were asked for: rule, node, reason.
     pub refused: Vec<(&'static str, NodeId, String)>,
     /// By rule: how far partial matches came.
     misses: Vec<BTreeMap<NodeId, Miss>>,
     /// By rule: nodes of matches that were refused, for which a reason is known already.
-    told: Vec<BTreeSet<NodeId>>,
+    explained: Vec<BTreeSet<NodeId>>,
 }
 
 impl<'a> Plan<'a> {
-    /// Plans `rules` on `g`, at most `fuel` rewrites. Later nodes come first, so an outer pattern wins over what it contains.
-    pub fn new(g: &'a Graph, rules: &[Rule], fuel: &mut u64) -> Self {
-        let (uses, live) = (g.uses(), g.live());
+    /// Plans `rules` on a graph, at most `fuel` rewrites. Later nodes come first, so an outer pattern wins over those
+    /// that it contains.
+    pub fn new(facts: &Facts<'a>, rules: &[Rule], fuel: &mut u64) -> Self {
+        let g = facts.graph;
         let mut plan = Self {
             at: BTreeMap::new(),
             covered: BTreeSet::new(),
             refused: Vec::new(),
             misses: vec![BTreeMap::new(); rules.len()],
-            told: vec![BTreeSet::new(); rules.len()],
+            explained: vec![BTreeSet::new(); rules.len()],
         };
         let patterns: Vec<Pat> = rules.iter().map(|r| (r.lhs)(Vars)).collect();
         for (id, node) in g.nodes().rev() {
-            if !live[node.first] || plan.covered.contains(&id) {
+            if !facts.live(node.first) {
                 continue;
             }
             for (i, (rule, pat)) in rules.iter().zip(&patterns).enumerate() {
-                let m = match pat.find(g, id) {
+                if plan.covered.contains(&id) {
+                    break;
+                }
+                let found = match pat.find(facts, id) {
                     Ok(m) => m,
                     Err(miss) => {
                         if miss.depth > 0 {
@@ -47,20 +67,17 @@ impl<'a> Plan<'a> {
                         continue;
                     }
                 };
-                let verdict = escape(g, &uses, &m).and_then(|()| (rule.when)(&m));
-                let taken = m.nodes.iter().any(|n| plan.covered.contains(n));
-                match verdict {
+                let taken = found.nodes.iter().any(|n| plan.covered.contains(n));
+                match weigh(facts, rule, &found) {
                     Err(Refuse(reason)) => {
-                        plan.refused.push((rule.name, id, reason));
-                        plan.told[i].extend(m.nodes.iter().copied());
+                        plan.refused.push((rule.row.name, id, reason));
+                        plan.explained[i].extend(found.nodes.iter().copied());
                     }
-                    Ok(()) if taken => {}
-                    Ok(()) if *fuel == 0 => {}
-                    Ok(()) => {
+                    Ok(_) if taken || *fuel == 0 => {}
+                    Ok((place, before, after)) => {
                         *fuel -= 1;
-                        plan.covered.extend(m.nodes.iter().copied());
-                        plan.at.insert(id, (*rule, m));
-                        break;
+                        plan.covered.extend(found.nodes.iter().copied());
+                        plan.at.insert(place, Rewrite { rule: *rule, found, before, after });
                     }
                 }
             }
@@ -70,14 +87,14 @@ impl<'a> Plan<'a> {
 
     /// Adds to the refusals, for every hint of a rule's idea that no match covers and no refusal explains, how the
     /// deepest partial match downstream of it failed. `rules` are those that were planned.
-    pub fn near_misses(&mut self, g: &Graph, rules: &[Rule]) {
-        let live = g.live();
+    pub fn near_misses(&mut self, facts: &Facts<'_>, rules: &[Rule]) {
+        let g = facts.graph;
         let mut readers = None;
         for (i, rule) in rules.iter().enumerate() {
             let Some(hint) = rule.hint else { continue };
             for (id, node) in g.nodes() {
-                let explained = self.covered.contains(&id) || self.told[i].contains(&id);
-                if !hint(&node.op) || !live[node.first] || explained {
+                let explained = self.covered.contains(&id) || self.explained[i].contains(&id);
+                if !hint(&node.op) || !facts.live(node.first) || explained {
                     continue;
                 }
                 let readers = readers.get_or_insert_with(|| readers_of(g));
@@ -89,24 +106,81 @@ impl<'a> Plan<'a> {
                     }
                     None => "nothing that follows resembles the pattern".to_owned(),
                 };
-                self.refused.push((rule.name, id, reason));
+                self.refused.push((rule.row.name, id, reason));
             }
         }
     }
 }
 
-/// Interior values must have no reader outside the match and must not be outputs.
-fn escape(g: &Graph, uses: &Side<ValueId, u32>, m: &Match<'_>) -> Result<(), Refuse> {
-    for &n in &m.nodes {
-        if n == m.root {
-            continue;
-        }
+/// Where a match is emitted, and the costs before and after; or why the rule does not apply.
+fn weigh(facts: &Facts<'_>, rule: &Rule, m: &Match<'_>) -> Result<(NodeId, Estimate, Estimate), Refuse> {
+    let place = place(facts.graph, rule, m);
+    escape(facts, rule, m, place)?;
+    (rule.when)(m, facts)?;
+    let before: Estimate = m.nodes.iter().map(|&n| facts.cost(n)).sum();
+    // An ill-typed fragment is reported when it is emitted.
+    let Ok(fragment) = fragment(facts, rule, m) else { return Ok((place, before, before)) };
+    let setting = Setting { target: facts.setting.target, assume: facts.setting.assume.clone() };
+    let after = Facts::new(&fragment, &setting).total();
+    let machine = &setting.target.machine;
+    let (old, new) = (before.seconds(machine), after.seconds(machine));
+    if new > old * (1.0 + 1e-9) {
+        let (old, new) = (old * 1e6, new * 1e6);
+        return Err(Refuse(format!("the result is estimated to take {new:.1} µs instead of {old:.1} µs")));
+    }
+    Ok((place, before, after))
+}
+
+/// The right-hand side alone: run values are inputs, values known before the run parameters.
+fn fragment(facts: &Facts<'_>, rule: &Rule, m: &Match<'_>) -> Result<Graph, BuildErrors> {
+    let g = facts.graph;
+    let b = Builder::new("", g.stage);
+    let mut leaves: BTreeMap<ValueId, T<'_>> = BTreeMap::new();
+    for (_, v) in m.leaves() {
+        let constant = g.producer(v).and_then(|n| if let Op::Const(c) = &g.node(n).op { Some(c) } else { None });
+        leaves.entry(v).or_insert_with(|| match constant {
+            Some(c) => b.constant(c.value.tensor().clone()),
+            None if facts.stored(v) => b.param(&v.to_string(), g.ty(v).clone(), Init::ZEROS, false),
+            None => b.input(&v.to_string(), g.ty(v).clone()),
+        });
+    }
+    let var = |name: &str| m.get(name).and_then(|v| leaves.get(&v).copied()).unwrap_or(b.poisoned());
+    let results = (rule.rhs)(m, &var);
+    results.iter().enumerate().for_each(|(i, t)| b.output(&i.to_string(), *t));
+    drop(leaves);
+    b.finish()
+}
+
+/// The first node of the match by which all its variables are computed; the root when it is the only result.
+fn place(g: &Graph, rule: &Rule, m: &Match<'_>) -> NodeId {
+    if rule.results.is_empty() {
+        return m.root;
+    }
+    let last = m.leaves().filter_map(|(_, v)| g.producer(v)).max();
+    m.nodes.iter().copied().find(|&n| last.is_none_or(|last| n > last)).unwrap_or(m.root)
+}
+
+/// Interior values must have no reader outside the match and must not be outputs, unless the rule gives them too and
+/// their readers come after it.
+fn escape(facts: &Facts<'_>, rule: &Rule, m: &Match<'_>, place: NodeId) -> Result<(), Refuse> {
+    let g = facts.graph;
+    let given: BTreeSet<ValueId> = rule.results.iter().filter_map(|name| m.get(name)).collect();
+    for &n in m.nodes.iter().filter(|&&n| n != m.root) {
+        let blame = || (g.node(n).op.mnemonic(), g.scope_path(g.node(n).origin.scope));
         for v in g.node(n).outputs() {
             let inside = m.nodes.iter().flat_map(|&n| &g.node(n).inputs).filter(|&&x| x == v).count() as u32;
-            if uses[v] > inside {
-                let scope = g.scope_path(g.node(n).origin.scope);
-                let op = g.node(n).op.mnemonic();
+            if facts.uses(v) > inside && !given.contains(&v) {
+                let (op, scope) = blame();
                 return Err(Refuse(format!("the {op} in [{scope}] is read outside the pattern too")));
+            }
+            let before = |(id, user): (NodeId, &crate::ops::Node)| {
+                id < place && !m.nodes.contains(&id) && user.inputs.contains(&v)
+            };
+            if given.contains(&v) && g.nodes().take(place.index()).any(before) {
+                let (op, scope) = blame();
+                return Err(Refuse(format!(
+                    "the {op} in [{scope}] is read before the pattern's variables are computed"
+                )));
             }
         }
     }
@@ -145,23 +219,23 @@ fn downstream(readers: &[Vec<NodeId>], from: NodeId, steps: usize) -> Vec<NodeId
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::Row;
     use super::*;
-    use crate::build::{Builder, T};
     use crate::ir::{DType, Stage, TensorType};
-    use crate::ops::{Op, Unary, UnaryKind};
+    use crate::ops::{Unary, UnaryKind};
 
     /// `sqrt(exp(x) + 1)` becomes `x`: not an identity, but plans are not asked for one.
     const RULE: Rule = Rule {
-        name: "root-of-exp",
-        doc: "",
+        row: Row { name: "root-of-exp", doc: "" },
         lhs: |x| {
             let inner = x.op(Unary { kind: UnaryKind::Exp }, vec![x.any("x")]) + 1.0;
             x.op(Unary { kind: UnaryKind::Sqrt }, vec![inner])
         },
-        when: |m| {
+        when: |m, _| {
             if m.graph.ty(m.value("x")).rank() == 1 { Ok(()) } else { Err(Refuse("x is not a vector".into())) }
         },
-        rhs: |_, var| var("x"),
+        rhs: |_, var| vec![var("x")],
+        results: &[],
         hint: Some(|op| matches!(op, Op::Unary(u) if u.kind == UnaryKind::Exp)),
     };
 
@@ -173,12 +247,14 @@ mod tests {
         b.finish().expect("well typed")
     }
 
-    /// How many rewrites are planned, and what `--explain` says of the others.
+    /// How many rewrites are planned, and the reasons that `--explain` gives for the others.
     fn explain(g: &Graph, fuel: u64) -> (usize, Vec<String>) {
         let mut left = fuel;
-        let mut plan = Plan::new(g, &[RULE], &mut left);
+        let setting = Setting::default();
+        let facts = Facts::new(g, &setting);
+        let mut plan = Plan::new(&facts, &[RULE], &mut left);
         assert_eq!(fuel - left, plan.at.len() as u64);
-        plan.near_misses(g, &[RULE]);
+        plan.near_misses(&facts, &[RULE]);
         (plan.at.len(), plan.refused.into_iter().map(|(_, _, reason)| reason).collect())
     }
 
@@ -203,9 +279,9 @@ mod tests {
         assert_eq!(explain(&g, 9), (0, vec!["nothing that follows resembles the pattern".to_owned()]));
     }
 
-    /// Of two partial matches downstream the one that came further is told.
+    /// Of two partial matches downstream the one that came further is reported.
     #[test]
-    fn the_deepest_miss_is_told() {
+    fn the_deepest_miss_is_reported() {
         let g = graph(|_, x| {
             let y = x.exp();
             y.relu().sqrt() + (y + 2.0).sqrt()
@@ -248,14 +324,93 @@ mod tests {
     #[test]
     fn an_outer_match_wins_over_what_it_contains() {
         const OUTER: Rule = Rule {
-            name: "negated",
+            row: Row { name: "negated", doc: "" },
             lhs: |x| x.op(Unary { kind: UnaryKind::Neg }, vec![(RULE.lhs)(x)]),
             hint: None,
             ..RULE
         };
         let g = graph(|_, x| -((x.exp() + 1.0).sqrt()));
-        let plan = Plan::new(&g, &[RULE, OUTER], &mut 9);
-        let names: Vec<&str> = plan.at.values().map(|(r, _)| r.name).collect();
+        let setting = Setting::default();
+        let plan = Plan::new(&Facts::new(&g, &setting), &[RULE, OUTER], &mut 9);
+        let names: Vec<&str> = plan.at.values().map(|r| r.rule.row.name).collect();
         assert_eq!(names, ["negated"]);
+    }
+
+    /// `exp(x)` and `exp(x) + 1` become one formula that gives both.
+    const BOTH: Rule = Rule {
+        row: Row { name: "both", doc: "" },
+        lhs: |x| x.named("e", x.op(Unary { kind: UnaryKind::Exp }, vec![x.any("x")])) + x.any("y"),
+        when: |_, _| Ok(()),
+        rhs: |_, var| {
+            let e = var("x").exp();
+            vec![var("y") + e, e]
+        },
+        results: &["e"],
+        hint: None,
+    };
+
+    #[test]
+    fn a_rule_may_give_interior_values_too() {
+        let g = graph(|b, x| {
+            let e = x.exp();
+            b.output("e", e);
+            e.relu() * (e + x)
+        });
+        let setting = Setting::default();
+        let plan = Plan::new(&Facts::new(&g, &setting), &[BOTH], &mut 9);
+        assert_eq!((plan.at.len(), plan.covered.len(), plan.refused.len()), (1, 2, 0));
+        let new = plan.apply(&g, g.stage).expect("well typed");
+        let ops: Vec<&str> = new.nodes().map(|(_, n)| n.op.mnemonic()).collect();
+        assert_eq!(ops, ["exp", "add", "relu", "mul"], "{new}");
+        assert_eq!(new.node(new.producer(new.outputs()[0].value).expect("a node")).op.mnemonic(), "exp");
+    }
+
+    /// The sum's other operand is made of a reader of `e`: there is no place for a formula that gives both.
+    #[test]
+    fn an_interior_value_that_is_read_too_early_is_refused() {
+        let g = graph(|_, x| {
+            let e = x.exp();
+            e + e.relu()
+        });
+        let setting = Setting::default();
+        let plan = Plan::new(&Facts::new(&g, &setting), &[BOTH], &mut 9);
+        assert_eq!(plan.at.len(), 0);
+        assert_eq!(plan.refused[0].2, "the exp in [] is read before the pattern's variables are computed");
+    }
+
+    #[test]
+    fn what_costs_more_is_refused_with_both_estimates() {
+        const SLOW: Rule = Rule {
+            row: Row { name: "slow", doc: "" },
+            rhs: |_, var| vec![var("x").exp().sqrt().exp().relu()],
+            when: |_, _| Ok(()),
+            ..RULE
+        };
+        let g = graph(|_, x| (x.exp() + 1.0).sqrt());
+        let setting = Setting::default();
+        let plan = Plan::new(&Facts::new(&g, &setting), &[SLOW], &mut 9);
+        assert_eq!(plan.at.len(), 0);
+        assert_eq!(plan.refused[0].2, "the result is estimated to take 8.0 µs instead of 6.0 µs");
+    }
+
+    /// Arithmetic on values that are known before the run is free, however much of it there is.
+    #[test]
+    fn stored_values_cost_nothing() {
+        const MOVE: Rule = Rule {
+            row: Row { name: "move", doc: "" },
+            lhs: |x| (x.any("x") + x.stored("a")) + x.stored("b"),
+            when: |_, _| Ok(()),
+            rhs: |_, var| vec![var("x") + (var("a").exp().sqrt() + var("b").exp().log().sqrt())],
+            results: &[],
+            hint: None,
+        };
+        let weight = |b: &Builder, name: &str| {
+            b.param(name, TensorType::new(DType::F32, [4]), Init::NORMAL, true).id().expect("well typed")
+        };
+        let g = graph(|b, x| x + b.value(weight(b, "a")) + b.value(weight(b, "b")));
+        let setting = Setting::default();
+        let plan = Plan::new(&Facts::new(&g, &setting), &[MOVE], &mut 9);
+        let rewrite = plan.at.values().next().expect("it is cheaper");
+        assert_eq!((rewrite.before.nodes, rewrite.after.nodes), (2.0, 1.0));
     }
 }

@@ -1,7 +1,7 @@
 //! The one way a graph becomes another: its live nodes are emitted again, in order, and a hook may
 //! emit something else in place of any of them.
 
-use super::plan::Plan;
+use super::plan::{Plan, Rewrite};
 use crate::build::{BuildErrors, Builder, T};
 use crate::ir::{Entity, NodeId, Stage, ValueId};
 use crate::ops::{Graph, Node};
@@ -59,12 +59,17 @@ pub fn replay<'a>(
         }
         let scope = g.scope_path(n.origin.scope);
         let results = b.with_origin(scope, n.origin.at, n.origin.rule, || match hook(&r, id, n) {
-            Some(new) => same_types(&r, n, new),
+            Some(new) if new.is_empty() => new,
+            Some(new) => same_types(&r, n.op.mnemonic(), &n.outputs().collect::<Vec<_>>(), new),
             None => b.apply_all(n.op.clone(), &r.operands(n)),
         });
         let mut results = results.into_iter();
         for v in n.outputs() {
-            r.set(v, results.next().unwrap_or(b.poisoned()));
+            let new = results.next().unwrap_or(b.poisoned());
+            // A rule of several results may have given it already.
+            if r.map.borrow()[v.index()].is_none() {
+                r.set(v, new);
+            }
         }
     }
     for o in g.outputs() {
@@ -85,12 +90,15 @@ pub fn finish(b: Builder) -> Result<Graph, BuildErrors> {
     b.finish()
 }
 
-/// What stands in place of a node has its types: a rewrite that changes one is a mistake of its author.
-fn same_types<'g>(r: &Replay<'g, '_>, n: &Node, new: Vec<T<'g>>) -> Vec<T<'g>> {
-    for (v, t) in n.outputs().zip(&new) {
+/// The new values, which must have the types of the old ones: a rewrite that changes one is a mistake of its author.
+fn same_types<'g>(r: &Replay<'g, '_>, op: &str, values: &[ValueId], new: Vec<T<'g>>) -> Vec<T<'g>> {
+    if new.len() != values.len() && !r.b.failed() {
+        r.b.error(format!("a rewrite of {op} must give {} values, it gives {}", values.len(), new.len()), &[]);
+    }
+    for (&v, t) in values.iter().zip(&new) {
         let old = r.old.ty(v);
         if t.id().is_some_and(|id| r.b.read(|g| g.ty(id) != old)) {
-            r.b.error(format!("a rewrite of {} must give {old}, it gives {}", n.op.mnemonic(), t.ty()), &[*t]);
+            r.b.error(format!("a rewrite of {op} must give {old}, it gives {}", t.ty()), &[*t]);
         }
     }
     new
@@ -101,11 +109,15 @@ impl Plan<'_> {
     pub fn apply(&self, g: &Graph, stage: Stage) -> Result<Graph, BuildErrors> {
         let b = Builder::new(&g.name, stage);
         replay(g, &b, &mut |r, id, _| {
-            if let Some((rule, m)) = self.at.get(&id) {
-                let n = r.old.node(id);
+            if let Some(Rewrite { rule, found, .. }) = self.at.get(&id) {
+                let n = r.old.node(found.root);
                 let scope = r.old.scope_path(n.origin.scope);
-                let var = |name: &str| r.get(m.value(name));
-                return Some(vec![r.b.with_origin(scope, n.origin.at, Some(rule.name), || (rule.rhs)(m, &var))]);
+                let var = |name: &str| r.get(found.value(name));
+                let new = r.b.with_origin(scope, n.origin.at, Some(rule.row.name), || (rule.rhs)(found, &var));
+                let named = rule.results.iter().map(|name| found.value(name));
+                let values: Vec<ValueId> = std::iter::once(n.first).chain(named).collect();
+                let new = same_types(r, n.op.mnemonic(), &values, new);
+                values.iter().zip(new).for_each(|(&v, t)| r.set(v, t));
             }
             // Covered nodes are not emitted; nothing outside their match reads them.
             self.covered.contains(&id).then(Vec::new)

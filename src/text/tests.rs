@@ -217,7 +217,7 @@ fn refusals_say_where_and_what_was_expected() {
         ("param w : f32[2] ones", "expected constant(x), normal(x), uniform(x) or value(tensor), found `ones`"),
         ("param w : f32[2] value(i64[2] [1, 2])", "the parameter is f32[2] but its contents are i64[2]"),
         ("output y = %0", "expected `%SCOPE/NUMBER`"),
-        ("graph h  stage fused", "expected a stage (built, specialized, optimized, legal), found `fused`"),
+        ("graph h  stage fused", "expected a stage (built, specialized, legal), found `fused`"),
     ] {
         let message = refusal(&line(text));
         assert!(message.contains(why), "{text}: {message}");

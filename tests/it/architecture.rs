@@ -198,7 +198,7 @@ fn field<'a>(from: &'a str, key: &str) -> &'a str {
 
 #[test]
 fn passes_and_rules_have_a_name_of_their_own_and_a_sentence() {
-    unique("passes", passes::all().map(|p| p.name));
+    unique("passes", passes::all().iter().map(|p| p.name));
     for p in passes::all() {
         assert!(p.doc.len() > 8, "{} says what it does", p.name);
     }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use vit_onnx::compile::{Compiled, Options, compile, metadata};
 use vit_onnx::ir::verify;
-use vit_onnx::lower::Target;
 use vit_onnx::nn::Release;
 use vit_onnx::ops::{Graph, Program};
+use vit_onnx::target::Target;
 use vit_onnx::template::{Model, Source};
 use vit_onnx::text::{self, Style};
 use vit_onnx::variants::VARIANTS;
 
-fn compiled(variant: &str, preset: &str, release: Release, target: Target) -> Compiled {
+fn compiled(variant: &str, preset: &str, release: Release, target: &'static Target) -> Compiled {
     let set = [("release".to_owned(), toml::Value::from(release.name()))];
     let m = Model::resolve(&Source::Preset(variant, preset), &set).unwrap_or_else(|e| panic!("{e}"));
     compile(&m, &Options { target, ..Options::default() }).unwrap_or_else(|e| panic!("{variant}: {e}"))
@@ -34,7 +34,7 @@ fn both(p: &Program) -> String {
 #[test]
 fn tiny_variants_read_as_intended() {
     for v in VARIANTS {
-        let c = compiled(v.name, "tiny", v.releases[0], Target::OrtCpu);
+        let c = compiled(v.name, "tiny", v.releases[0], Target::ORT_CPU);
         let mut lowered = c.model.clone();
         // The version changes with every release of the tool; the rest of the file does not.
         lowered.metadata.retain(|(k, _)| k != metadata::VERSION);
@@ -93,7 +93,7 @@ fn readme_variants_have_the_expected_summaries() {
             if Model::resolve(&Source::Preset(v.name, "readme"), &set).is_err() {
                 continue;
             }
-            let c = compiled(v.name, "readme", r, Target::OrtCpu);
+            let c = compiled(v.name, "readme", r, Target::ORT_CPU);
             verify::verify(&c.program.graph).expect("a valid graph");
             settings().bind(|| insta::assert_snapshot!(format!("{}.readme.{r}.summary", v.name), summary(&c)));
         }
@@ -103,7 +103,7 @@ fn readme_variants_have_the_expected_summaries() {
 #[test]
 fn the_same_input_gives_the_same_model() {
     for v in VARIANTS {
-        let [a, b] = [0, 1].map(|_| compiled(v.name, "tiny", v.releases[0], Target::Portable));
+        let [a, b] = [0, 1].map(|_| compiled(v.name, "tiny", v.releases[0], Target::PORTABLE));
         assert_eq!(a.model.to_string(), b.model.to_string(), "{}", v.name);
     }
 }

@@ -4,10 +4,12 @@
 use crate::support::engines::ort;
 use vit_onnx::build::Builder;
 use vit_onnx::ir::{Stage, Symbol, Tensor, TensorType};
-use vit_onnx::lower::{self, Target};
+use vit_onnx::lower;
 use vit_onnx::onnx::{self, External, WriteOptions};
 use vit_onnx::ops::{Exactness, Op, Program, Sample, SampleOperand};
+use vit_onnx::passes::{self, Ctx, Options};
 use vit_onnx::runtime::{Engine, Interpreter, SessionOptions};
+use vit_onnx::target::Target;
 use vit_onnx::{eval, ir};
 
 /// Operands of a sample: a fixed sawtooth in its range, given values as they are.
@@ -40,7 +42,7 @@ fn every_spelling_means_what_the_table_says() {
         let x = operands(&s);
         let values: Vec<Tensor> = x.iter().map(|(_, t)| t.clone()).collect();
         for (target, opset) in
-            [(Target::Portable, s.since.max(17)), (Target::Portable, 23), (Target::OrtCpu, s.since.max(17))]
+            [(Target::PORTABLE, s.since.max(17)), (Target::PORTABLE, 23), (Target::ORT_CPU, s.since.max(17))]
         {
             let b = Builder::new("op", Stage::Built);
             let inputs: Vec<_> =
@@ -50,7 +52,10 @@ fn every_spelling_means_what_the_table_says() {
             }
             let graph = b.finish().expect("a sample types");
             let want = eval::run(&graph, &mut |p, _| Err(p.to_owned()), &named(&values)).expect("a value");
-            let p = lower::legalize(&Program::new(graph), target, opset).unwrap_or_else(|e| panic!("{:?}: {e}", s.op));
+            let (legalize, ctx) =
+                (passes::find("legalize").expect("a pass"), Ctx::new(target, Some(opset), &Options::default()));
+            let p = passes::drive(&Program::new(graph), &[*legalize], ctx, &mut |_, _| ());
+            let p = p.unwrap_or_else(|e| panic!("{:?}: {e}", s.op)).program;
             let model = lower::emit(&p.graph, target, opset, Vec::new()).unwrap_or_else(|e| panic!("{:?}: {e}", s.op));
             onnx::write(&model, &path, &WriteOptions { external: External::Auto }, |i, _| {
                 Err(format!("{} is deferred", i.name))

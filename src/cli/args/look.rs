@@ -1,5 +1,6 @@
 //! Arguments of commands that look at things.
 
+use super::Steer;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -37,18 +38,17 @@ pub(in crate::cli) struct Opt {
     /// A graph in text form; a second graph in the file is its weight program. `-` reads standard input.
     #[arg(value_name = "GRAPH.vir", required_unless_present = "list")]
     pub(in crate::cli) file: Option<PathBuf>,
-    /// A pass to run, in the order given; all passes of an inference build unless given. May be repeated.
-    #[arg(long = "pass", value_name = "NAME", num_args = 1..)]
-    pub(in crate::cli) passes: Vec<String>,
-    /// List the passes there are.
-    #[arg(long, conflicts_with_all = ["file", "passes"])]
+    #[command(flatten)]
+    pub(in crate::cli) steer: Steer,
+    /// List every pass and every rewrite rule.
+    #[arg(long, conflicts_with = "file")]
     pub(in crate::cli) list: bool,
     /// Show, as comments, which rewrite rule made a node.
     #[arg(long)]
     pub(in crate::cli) origins: bool,
-    /// Stop after N rewrites: finds the one that breaks something.
-    #[arg(long, value_name = "N")]
-    pub(in crate::cli) fuel: Option<u64>,
+    /// Report what every pass and rule did, the estimated cost before and after, and why rules refused.
+    #[arg(long)]
+    pub(in crate::cli) explain: bool,
 }
 
 /// Arguments of `doctor`.

@@ -2,32 +2,46 @@
 
 use crate::build::T;
 use crate::ir::{Shape, TensorType};
-use crate::ops::{Attention, Op, composite};
-use crate::rewrite::{Match, Refuse, Rule};
+use crate::ops::{Attention, Op, Vocab as _, composite};
+use crate::rewrite::{Facts, Match, Pat, Refuse, Row, Rule, Vars};
 
-/// Plain and biased.
-pub(super) const RULES: &[Rule] = &[SDPA, SDPA_BIAS];
-
-const SDPA: Rule = Rule {
-    name: "sdpa",
-    doc: "softmax(q·kᵀ·scale)·v becomes Attention (arXiv 1706.03762)",
-    lhs: |x| composite::sdpa(x.any("q"), x.any("k"), x.any("v"), x.scalar("scale"), None),
-    when: one_batch,
+/// Attention without a bias.
+pub(super) const SDPA: Rule = Rule {
+    row: Row {
+        name: "sdpa",
+        doc: "softmax(q·kᵀ·scale)·v becomes Attention (arXiv 1706.03762); the scale may stand on q or k",
+    },
+    lhs: |x| sdpa(x, None),
+    when: |m, _| one_batch(m),
     rhs: |m, var| emit(m, &[var("q"), var("k"), var("v")], false),
+    results: &[],
     hint: Some(|op| matches!(op, Op::Softmax(_))),
 };
 
-const SDPA_BIAS: Rule = Rule {
-    name: "sdpa-bias",
-    doc: "softmax(q·kᵀ·scale + bias)·v becomes Attention with a bias",
-    lhs: |x| composite::sdpa(x.any("q"), x.any("k"), x.any("v"), x.scalar("scale"), Some(x.any("bias"))),
+/// Attention with a bias.
+pub(super) const SDPA_BIAS: Rule = Rule {
+    row: Row { name: "sdpa-bias", doc: "softmax(q·kᵀ·scale + bias)·v becomes Attention with a bias" },
+    lhs: |x| sdpa(x, Some(x.any("bias"))),
     when: bias_broadcasts,
     rhs: |m, var| emit(m, &[var("q"), var("k"), var("v"), var("bias")], true),
+    results: &[],
     hint: None,
 };
 
-fn emit<'g>(m: &Match<'_>, x: &[T<'g>], bias: bool) -> T<'g> {
-    x[0].builder().apply(Attention { scale: m.number("scale").into(), bias }, x)
+/// The formula, and the two others that authors write.
+fn sdpa(x: Vars, bias: Option<Pat>) -> Pat {
+    let (q, k, v, scale) = (x.any("q"), x.any("k"), x.any("v"), x.scalar("scale"));
+    let scores = |s: Pat| bias.iter().fold(s, |s, bias| s + bias.clone()).softmax_last().matmul(v.clone());
+    x.either([
+        composite::sdpa(q.clone(), k.clone(), v.clone(), scale.clone(), bias.clone()),
+        scores((q.clone() * scale.clone()).matmul(k.clone().t())),
+        scores(q.clone().matmul((k.clone() * scale.clone()).t())),
+        scores(q.matmul(k.t() * scale)),
+    ])
+}
+
+fn emit<'g>(m: &Match<'_>, x: &[T<'g>], bias: bool) -> Vec<T<'g>> {
+    x[0].builder().apply_all(Attention { scale: m.number("scale").into(), bias }, x)
 }
 
 /// Queries, keys and values agree in every leading axis: no broadcasting among them.
@@ -41,7 +55,7 @@ fn one_batch(m: &Match<'_>) -> Result<(), Refuse> {
     Ok(())
 }
 
-fn bias_broadcasts(m: &Match<'_>) -> Result<(), Refuse> {
+fn bias_broadcasts(m: &Match<'_>, _: &Facts<'_>) -> Result<(), Refuse> {
     one_batch(m)?;
     let ty = |name| m.graph.ty(m.value(name));
     let (q, k, bias) = (ty("q"), ty("k"), ty("bias"));
@@ -179,7 +193,7 @@ mod tests {
             let [q, k, v] = qkv(b);
             q.matmul(k.t()).softmax(-1).matmul(v)
         })
-        .refused("sdpa", "wanted mul, found matmul");
+        .refused("sdpa", "wanted mul, found an input or parameter");
         on(|b| {
             let [q, k, v] = qkv(b);
             (q.matmul(k.t()) * param(b, "temperature", [2, 1, 1])).softmax(-1).matmul(v)

@@ -1,27 +1,29 @@
 //! `conv(x, w) + c` becomes a convolution with a bias, where `c` is one number for each channel.
 //!
-//! After batch norm folding, which looks for the addition. The bias must be known before the graph runs:
+//! After affine maps are folded, which looks for the addition. The bias must be known before the graph runs:
 //! accelerated kernels fold a constant bias into the convolution and fall back for any other.
 
 use crate::ops::{Conv, Op};
-use crate::passes::fold;
-use crate::rewrite::{Match, Refuse, Rule};
+use crate::rewrite::{Facts, Match, Refuse, Row, Rule};
 
 /// The third operand of Conv.
 pub(super) const RULE: Rule = Rule {
-    name: "conv-bias",
-    doc: "conv(x, w) + c becomes conv(x, w, c), for c one number for each channel",
+    row: Row {
+        name: "conv-bias",
+        doc: "conv(x, w) + c becomes conv(x, w, c), for stored c, one number for each channel",
+    },
     lhs: |x| {
         let conv = x.any_op("a conv without bias", |op| conv(op).is_some(), vec![x.any("x"), x.any("w")]);
-        conv + x.any("c")
+        conv + x.stored("c")
     },
     when: one_number_for_each_channel,
     rhs: |m, var| {
         let op = m.op(conv).expect("the pattern has a conv without bias").with_bias();
         let (w, c) = (var("w"), var("c"));
-        var("x").builder().apply(op, &[var("x"), w, c.reshape([w.dim(0)])])
+        vec![var("x").builder().apply(op, &[var("x"), w, c.reshape([w.dim(0)])])]
     },
-    hint: None,
+    results: &[],
+    hint: Some(|op| conv(op).is_some()),
 };
 
 /// The convolution of a node, when it has no bias yet.
@@ -32,14 +34,11 @@ fn conv(op: &Op) -> Option<Conv> {
     }
 }
 
-fn one_number_for_each_channel(m: &Match<'_>) -> Result<(), Refuse> {
+fn one_number_for_each_channel(m: &Match<'_>, _: &Facts<'_>) -> Result<(), Refuse> {
     let (c, w) = (m.value("c"), m.value("w"));
     let (ty, channels) = (m.graph.ty(c), &m.graph.ty(w).shape[0]);
     if ty.rank() != 3 || ty.shape[0] != *channels || ty.shape[1..].iter().any(|d| !d.is(1)) {
         return Err(Refuse(format!("what is added is {ty}, not [{channels}, 1, 1]")));
-    }
-    if fold::at_run(m.graph)[c] {
-        return Err(Refuse("what is added is known only when the graph runs".into()));
     }
     Ok(())
 }
@@ -50,6 +49,7 @@ mod tests {
     use crate::ir::Tensor;
     use crate::ops::{Graph, Op, Program};
     use crate::passes::{self, Ctx, fuse};
+    use crate::target::Target;
     use crate::template::{Model, Source};
     use crate::text;
     use crate::variants::{self, Declare};
@@ -133,8 +133,10 @@ mod tests {
     fn batch_norm_ends_in_the_bias() {
         let m = Model::resolve(&Source::Preset("levit", "tiny"), &[]).expect("a preset");
         let built = variants::declare("levit", &*m.variant, m.release, &Declare::default()).expect("well typed");
-        let (p, _) = passes::run(&Program::new(built), passes::INFERENCE, &passes::Options::default(), &mut |_, _| {})
-            .expect("passes");
+        let options = passes::Options::default();
+        let run =
+            passes::compile(&Program::new(built), Target::PORTABLE, None, &options, &mut |_, _| {}).expect("passes");
+        let p = run.program;
         let convs = || p.graph.nodes().filter_map(|(_, n)| if let Op::Conv(c) = &n.op { Some(c.bias) } else { None });
         assert!(convs().count() > 20 && convs().all(|bias| bias), "{}", p.graph);
         // A bias that nothing was merged with is read as it is stored.

@@ -1,15 +1,15 @@
 //! `x·(erf(x/√2) + 1)·½` becomes Gelu.
 
 use crate::ops::{Gelu, Op, UnaryKind, composite};
-use crate::rewrite::Rule;
+use crate::rewrite::{Row, Rule};
 
 /// Exact GELU.
 pub(super) const RULE: Rule = Rule {
-    name: "gelu",
-    doc: "x·(erf(x/√2) + 1)·½ becomes Gelu",
+    row: Row { name: "gelu", doc: "x·(erf(x/√2) + 1)·½ becomes Gelu" },
     lhs: |x| composite::gelu(x.any("x")),
-    when: |_| Ok(()),
-    rhs: |_, var| var("x").builder().apply(Gelu {}, &[var("x")]),
+    when: |_, _| Ok(()),
+    rhs: |_, var| var("x").builder().apply_all(Gelu {}, &[var("x")]),
+    results: &[],
     hint: Some(|op| matches!(op, Op::Unary(u) if u.kind == UnaryKind::Erf)),
 };
 

@@ -1,15 +1,15 @@
 //! `x·clamp(x + 3, 0, 6)/6` becomes `HardSwish`.
 
 use crate::ops::{HardSwish, composite};
-use crate::rewrite::Rule;
+use crate::rewrite::{Row, Rule};
 
 /// Hard swish (Howard et al. 2019, arXiv 1905.02244).
 pub(super) const RULE: Rule = Rule {
-    name: "hard-swish",
-    doc: "x·clamp(x + 3, 0, 6)/6 becomes HardSwish",
+    row: Row { name: "hard-swish", doc: "x·clamp(x + 3, 0, 6)/6 becomes HardSwish" },
     lhs: |x| composite::hard_swish(x.any("x")),
-    when: |_| Ok(()),
-    rhs: |_, var| var("x").builder().apply(HardSwish {}, &[var("x")]),
+    when: |_, _| Ok(()),
+    rhs: |_, var| var("x").builder().apply_all(HardSwish {}, &[var("x")]),
+    results: &[],
     hint: None,
 };
 

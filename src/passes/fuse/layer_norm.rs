@@ -2,31 +2,37 @@
 
 use crate::build::T;
 use crate::ops::{LayerNormalization, composite};
-use crate::rewrite::{Match, Refuse, Rule};
+use crate::rewrite::{Match, Refuse, Row, Rule};
 
-/// With a bias and without one. A bias that is no vector is an addition after the norm.
-pub(super) const RULES: &[Rule] = &[BIASED, PLAIN];
-
-const BIASED: Rule = Rule {
-    name: "layer-norm",
-    doc: "(x − μ)/√(σ² + ε)·w + b over the last axis becomes LayerNormalization (arXiv 1607.06450)",
+/// With a bias. One that is no vector is an addition after the norm.
+pub(super) const BIASED: Rule = Rule {
+    row: Row {
+        name: "layer-norm",
+        doc: "(x − μ)/√(σ² + ε)·w + b over the last axis becomes LayerNormalization (arXiv 1607.06450)",
+    },
     lhs: |x| composite::layer_norm(x.any("x"), x.any("w"), Some(x.any("b")), x.scalar("eps")),
-    when: |m| along_last(m, &["w", "b"]),
+    when: |m, _| along_last(m, &["w", "b"]),
     rhs: |m, var| emit(m, &[var("x"), var("w"), var("b")]),
+    results: &[],
     hint: None,
 };
 
-const PLAIN: Rule = Rule {
-    name: "layer-norm-no-bias",
-    doc: "(x − μ)/√(σ² + ε)·w over the last axis becomes LayerNormalization without a bias",
+/// Without a bias.
+pub(super) const PLAIN: Rule = Rule {
+    row: Row {
+        name: "layer-norm-no-bias",
+        doc: "(x − μ)/√(σ² + ε)·w over the last axis becomes LayerNormalization without a bias",
+    },
     lhs: |x| composite::layer_norm(x.any("x"), x.any("w"), None, x.scalar("eps")),
-    when: |m| along_last(m, &["w"]),
+    when: |m, _| along_last(m, &["w"]),
     rhs: |m, var| emit(m, &[var("x"), var("w")]),
+    results: &[],
     hint: None,
 };
 
-fn emit<'g>(m: &Match<'_>, x: &[T<'g>]) -> T<'g> {
-    x[0].builder().apply(LayerNormalization { epsilon: m.number("eps").into(), bias: x.len() == 3 }, x)
+fn emit<'g>(m: &Match<'_>, x: &[T<'g>]) -> Vec<T<'g>> {
+    let op = LayerNormalization { epsilon: m.number("eps").into(), bias: x.len() == 3 };
+    x[0].builder().apply_all(op, x)
 }
 
 fn along_last(m: &Match<'_>, vectors: &[&str]) -> Result<(), Refuse> {

@@ -1,45 +1,40 @@
-//! Recognises composites in the formulas that variants spell out. One rule a file; what a target
-//! cannot run as one op is decomposed again by legalisation, so nothing is lost by recognising.
+//! Pattern rules, one idea in a file: composites recognized in the formulas that variants write out, and affine maps
+//! folded into the weights before them. `legalize` decomposes a composite that a target cannot run as one op, so
+//! recognizing loses nothing.
 
+mod affine;
 mod attention;
 mod conv_bias;
 mod gelu;
 mod hard_swish;
 mod layer_norm;
 
-use super::{Ctx, Pass};
-use crate::build::BuildErrors;
-use crate::ops::Program;
-use crate::rewrite::Rule;
+use super::Pass;
 
-/// Attaches biases to convolutions.
-pub const CONV_BIAS: Pass =
-    Pass { name: "fuse-conv-bias", doc: conv_bias::RULE.doc, run: |p, ctx| fuse(p, ctx, &[conv_bias::RULE]) };
-/// Recognises LayerNormalization.
-pub const LAYER_NORM: Pass = Pass {
-    name: "fuse-layer-norm",
-    doc: "(x − μ)/√(σ² + ε)·w [+ b] over the last axis becomes LayerNormalization",
-    run: |p, ctx| fuse(p, ctx, layer_norm::RULES),
-};
-/// Recognises Gelu.
-pub const GELU: Pass = Pass { name: "fuse-gelu", doc: gelu::RULE.doc, run: |p, ctx| fuse(p, ctx, &[gelu::RULE]) };
-/// Recognises HardSwish.
-pub const HARD_SWISH: Pass =
-    Pass { name: "fuse-hard-swish", doc: hard_swish::RULE.doc, run: |p, ctx| fuse(p, ctx, &[hard_swish::RULE]) };
-/// Recognises Attention.
-pub const ATTENTION: Pass = Pass {
-    name: "fuse-attention",
-    doc: "softmax(q·kᵀ·scale [+ bias])·v becomes Attention",
-    run: |p, ctx| fuse(p, ctx, attention::RULES),
-};
-
-/// Every fusion rule.
-pub fn rules() -> Vec<Rule> {
-    let mut all = vec![conv_bias::RULE, gelu::RULE, hard_swish::RULE];
-    all.extend(layer_norm::RULES.iter().chain(attention::RULES));
-    all
+macro_rules! passes {
+    ($($(#[$doc:meta])* $id:ident = $name:literal, $about:expr, [$($rule:expr),*];)*) => {$(
+        $(#[$doc])*
+        pub const $id: Pass = Pass {
+            name: $name,
+            doc: $about,
+            rules: &[$($rule.row),*],
+            required: false,
+            run: |p, ctx| ctx.rewrite(p, &[$($rule),*]),
+        };
+    )*};
 }
 
-fn fuse(p: &Program, ctx: &mut Ctx, rules: &[Rule]) -> Result<Program, BuildErrors> {
-    ctx.rewrite(p, rules)
+passes! {
+    /// Recognizes LayerNormalization.
+    LAYER_NORM = "fuse-layer-norm", "(x − μ)/√(σ² + ε)·w [+ b] over the last axis becomes LayerNormalization", [layer_norm::BIASED, layer_norm::PLAIN];
+    /// Recognizes Gelu.
+    GELU = "fuse-gelu", gelu::RULE.row.doc, [gelu::RULE];
+    /// Recognizes HardSwish.
+    HARD_SWISH = "fuse-hard-swish", hard_swish::RULE.row.doc, [hard_swish::RULE];
+    /// Folds affine maps into convolutions and linear maps.
+    AFFINE = "fold-affine", "affine maps move into the weights before them", [affine::BIASES, affine::SCALE];
+    /// Attaches biases to convolutions.
+    CONV_BIAS = "fuse-conv-bias", conv_bias::RULE.row.doc, [conv_bias::RULE];
+    /// Recognizes Attention.
+    ATTENTION = "fuse-attention", "softmax(q·kᵀ·scale [+ bias])·v becomes Attention", [attention::SDPA, attention::SDPA_BIAS];
 }

@@ -1,120 +1,115 @@
 //! Folds an affine map along channels into the convolution or linear map before it.
 //!
-//! `conv(x, W)·s = conv(x, W·s)`, `(x @ W)·s = x @ (W·s)`, `(y + c)·s = y·s + c·s` and
-//! `(y + c) + t = y + (c + t)` for parameter values `s`, `c`, `t`: after `specialize` turned batch norm
-//! into `·s + t`, its work moves to the weight program. The same rule takes `LayerScale`.
-//! Before fusion, because it removes the nodes between a convolution and its activation.
+//! After `specialize` turned batch norm into `·s + t` with stored values, its work moves to the weight program. The same
+//! rules take `LayerScale` and a position table added to a bias.
 
-use super::{Ctx, Pass, fold};
-use crate::build::{BuildErrors, Builder, T};
-use crate::ir::{Side, ValueId};
-use crate::ops::{Binary, BinaryKind, Graph, Node, Op, Program};
-use crate::rewrite::{Replay, finish, replay};
+use crate::ir::Dim;
+use crate::ops::{Conv, MatMul, Op};
+use crate::rewrite::{Facts, Match, Pat, Refuse, Row, Rule, Vars};
 
-/// Folds affine maps into convolutions and linear maps.
-pub(super) const PASS: Pass =
-    Pass { name: "fold-batch-norm", doc: "affine maps move into the weights before them", run };
+/// Two additions of stored values are one.
+pub(super) const BIASES: Rule = Rule {
+    row: Row { name: "merge-biases", doc: "(y + c) + t becomes y + (c + t), for stored c and t" },
+    lhs: |x| (x.any("y") + x.stored("c")) + x.stored("t"),
+    when: |m, facts| same_shape(m, facts, "y"),
+    rhs: |_, var| vec![var("y") + (var("c") + var("t"))],
+    results: &[],
+    hint: None,
+};
 
-fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, BuildErrors> {
-    let mut graph = p.graph.clone();
-    // (conv + c)·s + t takes two walks: the sum meets `t` only after the product moved. Longer chains take more.
-    let mut before = None;
-    while before != Some(ctx.rewrites()) {
-        before = Some(ctx.rewrites());
-        let facts = Facts { g: &graph, at_run: fold::at_run(&graph), uses: graph.uses() };
-        let b = Builder::new(&graph.name, graph.stage);
-        replay(&graph, &b, &mut |r, _, n| facts.affine(r, n, ctx).map(|t| vec![t]));
-        graph = finish(b)?;
-    }
-    Ok(Program { graph, weights: p.weights.clone() })
+/// A factor for each channel moves into the weights and the bias of the map before it.
+pub(super) const SCALE: Rule = Rule {
+    row: Row {
+        name: "scale-into-weights",
+        doc: "(x @ w + c)·s becomes x @ (w·s) + c·s, for stored w, c and s; likewise conv",
+    },
+    lhs: |x| {
+        let map = || x.either([product(x), convolution(x, &[]), convolution(x, &["b"])]);
+        x.either([x.named("y", x.named("map", map()) + x.stored("c")), x.named("y", map())]) * x.stored("s")
+    },
+    when: |m, facts| {
+        same_shape(m, facts, "y")?;
+        if m.get("map").is_some_and(|map| facts.graph.ty(map) != facts.graph.ty(m.value("y"))) {
+            return Err(Refuse("the bias widens the map".into()));
+        }
+        channels(m).map(|_| ())
+    },
+    rhs: |m, var| {
+        let (x, w, s) = (var("x"), var("w"), var("s"));
+        let channels = channels(m).unwrap_or(Dim::known(1));
+        let map = match m.op(conv) {
+            Some(op) => {
+                let mut operands = vec![x, w * s.reshape([channels.clone(), 1.into(), 1.into(), 1.into()])];
+                operands.extend(m.get("b").map(|_| var("b") * s.reshape([channels])));
+                x.builder().apply(op, &operands)
+            }
+            None => x.matmul(w * s.reshape([channels])),
+        };
+        vec![if m.get("c").is_some() { map + var("c") * s } else { map }]
+    },
+    results: &[],
+    hint: None,
+};
+
+fn product(x: Vars) -> Pat {
+    x.op(MatMul {}, vec![x.any("x"), x.stored("w")])
 }
 
-struct Facts<'a> {
-    g: &'a Graph,
-    at_run: Side<ValueId, bool>,
-    uses: Side<ValueId, u32>,
+fn convolution(x: Vars, bias: &[&'static str]) -> Pat {
+    let mut args = vec![x.any("x"), x.stored("w")];
+    args.extend(bias.iter().map(|name| x.stored(name)));
+    x.any_op("a linear map or a convolution", |op| conv(op).is_some(), args)
 }
 
-impl Facts<'_> {
-    /// The operands of `v` when this binary op computes it from a run value and a parameter value, for one reader.
-    fn by_weight(&self, v: ValueId, kind: BinaryKind) -> Option<(ValueId, ValueId)> {
-        let n = self.g.node(self.g.producer(v)?);
-        (self.uses[v] == 1).then(|| self.split(n, kind)).flatten()
-    }
+fn conv(op: &Op) -> Option<Conv> {
+    if let Op::Conv(c) = op { Some(c.clone()) } else { None }
+}
 
-    fn split(&self, n: &Node, kind: BinaryKind) -> Option<(ValueId, ValueId)> {
-        if n.op != Op::from(Binary { kind }) {
-            return None;
-        }
-        let (a, b) = (n.inputs[0], n.inputs[1]);
-        let (run, weight) = match (self.at_run[a], self.at_run[b]) {
-            (true, false) => (a, b),
-            (false, true) => (b, a),
-            _ => return None,
-        };
-        (self.g.ty(n.first) == self.g.ty(run)).then_some((run, weight))
+/// The result is as large as the named value: the stored operand does not widen it. And it is known only in a run:
+/// everything else is folded.
+fn same_shape(m: &Match<'_>, facts: &Facts<'_>, name: &str) -> Result<(), Refuse> {
+    let (g, y) = (facts.graph, m.value(name));
+    if facts.stored(y) {
+        return Err(Refuse("everything is known before the run".into()));
     }
+    let widens = |v| g.ty(v) != g.ty(g.node(m.root).first);
+    let inner = m.nodes.iter().filter(|&&n| n != m.root && g.node(n).inputs.contains(&y));
+    if widens(y) || inner.map(|&n| g.node(n).first).any(widens) {
+        return Err(Refuse("a stored value widens the result".into()));
+    }
+    Ok(())
+}
 
-    fn affine<'g>(&self, r: &Replay<'g, '_>, n: &Node, ctx: &mut Ctx) -> Option<T<'g>> {
-        if let Some((y, t)) = self.split(n, BinaryKind::Add) {
-            let (inner, c) = self.by_weight(y, BinaryKind::Add)?;
-            return ctx.spend("merge-biases").then(|| r.get(inner) + (r.get(c) + r.get(t)));
-        }
-        let (y, s) = self.split(n, BinaryKind::Mul)?;
-        let (map, bias) = self.by_weight(y, BinaryKind::Add).map_or((y, None), |(inner, c)| (inner, Some(c)));
-        let scaled = self.scaled(r, map, s)?;
-        ctx.spend("scale-into-weights").then(|| match bias {
-            Some(c) => scaled + r.get(c) * r.get(s),
-            None => scaled,
-        })
+/// The number of channels that the factor is given for, 1 for one number. Every axis of the factor but that of the
+/// channels must have size 1.
+fn channels(m: &Match<'_>) -> Result<Dim, Refuse> {
+    let (s, w) = (m.graph.ty(m.value("s")), m.graph.ty(m.value("w")));
+    let axis = if m.op(conv).is_some() { 2 } else { 0 };
+    if axis == 0 && w.rank() != 2 {
+        return Err(Refuse(format!("the weight {w} is not a matrix")));
     }
-
-    /// `v·s` with the factor inside the weights of the map that computes `v`.
-    fn scaled<'g>(&self, r: &Replay<'g, '_>, v: ValueId, s: ValueId) -> Option<T<'g>> {
-        let n = self.g.node(self.g.producer(v)?);
-        let [x, w, ref bias @ ..] = n.inputs[..] else { return None };
-        if self.uses[v] != 1 || self.at_run[w] || bias.iter().any(|&c| self.at_run[c]) {
-            return None;
-        }
-        let along = |axis: usize| {
-            // Every axis of the factor but this one (counted from the end) has size 1.
-            let shape = &self.g.ty(s).shape;
-            let flat = shape.iter().rev().enumerate().all(|(i, d)| i == axis || d.is(1));
-            flat.then(|| shape.elements())
-        };
-        match &n.op {
-            Op::Conv(conv) => {
-                let channels = along(2)?;
-                let along_weight = r.get(s).reshape([channels.clone(), 1.into(), 1.into(), 1.into()]);
-                let mut operands = vec![r.get(x), r.get(w) * along_weight];
-                // A bias is there when fusion ran before: conv(x, W, c)·s = conv(x, W·s, c·s).
-                operands.extend(bias.iter().map(|&c| r.get(c) * r.get(s).reshape([channels.clone()])));
-                Some(r.b.apply(conv.clone(), &operands))
-            }
-            Op::MatMul(_) if self.g.ty(w).rank() == 2 => {
-                let columns = along(0)?;
-                Some(r.get(x).matmul(r.get(w) * r.get(s).reshape([columns])))
-            }
-            _ => None,
-        }
+    if s.shape.iter().rev().enumerate().any(|(i, d)| i != axis && !d.is(1)) {
+        return Err(Refuse(format!("the factor {s} is not along the channels")));
     }
+    Ok(s.shape.elements())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Done, batched, check, filled, graph, input, param};
     use super::*;
+    use crate::build::{Builder, T};
     use crate::ir::Stage;
-    use crate::ops::Conv;
+    use crate::passes::testing::{Done, batched, check, filled, graph, input, param};
+    use crate::passes::{fold, fuse};
 
     fn on(formula: impl for<'g> FnOnce(&'g Builder) -> T<'g>) -> Done {
-        check(&PASS, &graph(Stage::Specialized, formula))
+        check(&fuse::AFFINE, &graph(Stage::Specialized, formula))
     }
 
     /// A formula from which nothing moves.
     fn stays(formula: impl for<'g> FnOnce(&'g Builder) -> T<'g>) {
         let done = on(formula);
-        assert!(done.ctx.counts.is_empty(), "{:?}\n{}", done.ctx.counts, done.program.graph);
+        assert!(done.ctx.rules.is_empty(), "{:?}\n{}", done.ctx.rules, done.program.graph);
     }
 
     /// Four channels in two groups.
@@ -126,7 +121,7 @@ mod tests {
         batched(b, "x", [3, 5]).matmul(param(b, "w", [5, 4]))
     }
 
-    /// The last op of the run graph is the map: what followed it is arithmetic of parameters.
+    /// The last op of the run graph is the map: what followed it is arithmetic on parameters.
     fn ends_in_the_map(done: &Done) {
         let g = &done.program.graph;
         let out = g.node(g.producer(g.outputs()[0].value).expect("a node"));
