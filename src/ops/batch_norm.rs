@@ -128,7 +128,8 @@ impl OpDef for BatchNormalization {
                 [
                     Sample::new(op.clone(), [&[2, 3, 4, 2], c, c, c, c]).range(0.2, 2.0),
                     Sample::new(op.clone(), [&[2, 3, 5], c, c, c, c]).range(0.2, 2.0),
-                    Sample::new(op, [&[4, 3], c, c, c, c]).range(0.2, 2.0),
+                    Sample::new(op.clone(), [&[4, 3], c, c, c, c]).range(0.2, 2.0),
+                    Sample::new(op, [&[2, 3, 2], c, c, c, c]).range(0.2, 2.0).batched([0]),
                 ]
             })
             .collect()

@@ -177,6 +177,8 @@ impl OpDef for Binary {
             .collect();
         all.push(Sample::new(Self { kind: BinaryKind::Add }, [&[2, 1, 3], &[4, 1]]));
         all.push(Sample::new(Self { kind: BinaryKind::Mul }, [&[], &[2, 3]]));
+        all.push(Sample::new(Self { kind: BinaryKind::Sub }, [&[2, 3], &[2, 1]]).batched([0, 1]));
+        all.push(Sample::new(Self { kind: BinaryKind::Mul }, [&[2, 1, 3], &[4, 1]]).batched([0]));
         all
     }
 }

@@ -102,6 +102,7 @@ impl OpDef for Gather {
             Sample::new(Self { axis: 0 }, [&[4, 3]]).given(Tensor::new(&[2, 3], vec![0i64, 3, 3, 1, -1, 0])),
             Sample::new(Self { axis: 1 }, [&[2, 3, 2]]).given(Tensor::new(&[2], vec![2i64, -3])),
             Sample::new(Self { axis: 1 }, [&[2, 3]]).given(Tensor::scalar(1i64)),
+            Sample::new(Self { axis: 1 }, [&[2, 3, 2]]).batched([0]).given(Tensor::new(&[2], vec![2i64, -3])),
         ]
     }
 }

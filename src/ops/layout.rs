@@ -6,7 +6,9 @@ use super::{
     Along, Arg, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op,
 };
 use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
+use crate::ir::{
+    Array, Bindings, DType, Dim, Element, Real, Shape, Symbol, Tensor, TensorType, TypeError, transpose_band,
+};
 use crate::with_array;
 use ndarray::{Axis, IxDyn, Slice as Range};
 
@@ -91,7 +93,18 @@ impl OpDef for Reshape {
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
-        vec![Sample::new(to(&[3, 2, 2]), [&[2, 6]]), Sample::new(to(&[]), [&[1, 1]]), Sample::new(to(&[1, 4]), [&[4]])]
+        let batch = Symbol::new("batch").map_or(Dim::known(2), Dim::symbol);
+        let of = |to: [Dim; 3], x: &[i64]| Sample::new(Self { to: to.to_vec() }, [x]).batched([0]);
+        vec![
+            Sample::new(to(&[3, 2, 2]), [&[2, 6]]),
+            Sample::new(to(&[]), [&[1, 1]]),
+            Sample::new(to(&[1, 4]), [&[4]]),
+            Sample::new(to(&[2, 6, 4, 2]), [&[2, 3, 2, 8]]),
+            Sample::new(to(&[4, 6]), [&[8, 3]]),
+            of([batch.clone(), 3.into(), 4.into()], &[2, 12]),
+            of([&batch * 3, 4.into(), 1.into()], &[2, 3, 4]),
+            of([1.into(), &batch * 12, 1.into()], &[2, 3, 4]),
+        ]
     }
 }
 
@@ -161,6 +174,7 @@ impl OpDef for Transpose {
         vec![
             Sample::new(Self { perm: vec![1, 0] }, [&[2, 3]]),
             Sample::new(Self { perm: vec![2, 0, 3, 1] }, [&[2, 3, 4, 2]]),
+            Sample::new(Self { perm: vec![1, 2, 0] }, [&[2, 3, 4]]).batched([0]),
         ]
     }
 }
@@ -217,7 +231,12 @@ impl OpDef for Expand {
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
-        vec![Sample::new(to(&[2, 3, 4]), [&[3, 1]]), Sample::new(to(&[2, 2]), [&[]])]
+        let batch = Symbol::new("batch").map_or(Dim::known(2), Dim::symbol);
+        vec![
+            Sample::new(to(&[2, 3, 4]), [&[3, 1]]),
+            Sample::new(to(&[2, 2]), [&[]]),
+            Sample::new(Self { to: vec![batch, 4.into()] }, [&[2, 1]]).batched([0]),
+        ]
     }
 }
 
@@ -334,6 +353,7 @@ impl OpDef for Slice {
             Sample::new(s(0, 0, 5, 2), [&[5, 2]]),
             Sample::new(s(1, 1, 6, 3), [&[2, 7]]),
             Sample::new(s(1, 0, 6, 2), [&[2, 6]]),
+            Sample::new(s(1, 1, 4, 1), [&[2, 5]]).batched([0]),
         ]
     }
 }
@@ -430,6 +450,7 @@ impl OpDef for Pad {
         vec![
             Sample::new(Self { axis: 1, before: 1, after: 2, value: Real(0.0) }, [&[2, 3]]),
             Sample::new(Self { axis: 0, before: 0, after: 1, value: Real(-1.5) }, [&[2]]),
+            Sample::new(Self { axis: 0, before: 1, after: 1, value: Real(0.0) }, [&[2, 3]]).batched([0]),
         ]
     }
 }
@@ -533,6 +554,8 @@ impl OpDef for Concat {
         vec![
             Sample::new(Self { axis: 1 }, [&[2, 1], &[2, 3], &[2, 2]]),
             Sample::new(Self { axis: 0 }, [&[1, 2, 2], &[2, 2, 2]]),
+            Sample::new(Self { axis: 1 }, [&[2, 1], &[2, 3]]).batched([0, 1]),
+            Sample::new(Self { axis: 0 }, [&[1, 2], &[2, 2]]).batched([1]),
         ]
     }
 }

@@ -215,7 +215,7 @@ impl OpDef for Cast {
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { to: DType::F64 }, [&[2, 3]]),
-            Sample::new(Self { to: DType::I64 }, [&[2, 3]]),
+            Sample::new(Self { to: DType::I64 }, [&[2, 3]]).batched([0]),
             Sample::new(Self { to: DType::F32 }, []).given(Tensor::new(&[3], vec![true, false, true])),
             Sample::new(Self { to: DType::F32 }, []).given(Tensor::new(&[2], vec![-3i64, 9])),
         ]

@@ -30,10 +30,11 @@ fn product<A: Element + LinalgScalar>(a: &Array<A>, b: &Array<A>) -> Array<A> {
     }
     let rank = ra.max(rb);
     let lead = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
-    let mut shape: Vec<usize> = (0..rank - 2).map(|i| lead(a.shape(), i).max(lead(b.shape(), i))).collect();
-    if (0..rank - 2).any(|i| lead(a.shape(), i) == 0 || lead(b.shape(), i) == 0) {
-        shape.iter_mut().enumerate().for_each(|(i, d)| *d = lead(a.shape(), i).min(lead(b.shape(), i)));
-    }
+    let mut shape: Vec<usize> = (0..rank - 2)
+        .map(|i| match (lead(a.shape(), i), lead(b.shape(), i)) {
+            (1, d) | (d, _) => d,
+        })
+        .collect();
     let count: usize = shape.iter().product();
     let expand = |x: &Array<A>, r: usize, c: usize| {
         let to: Vec<usize> = shape.iter().copied().chain([r, c]).collect();
@@ -114,6 +115,8 @@ impl OpDef for MatMul {
             Sample::new(Self {}, [&[2, 3, 4], &[4, 2]]),
             Sample::new(Self {}, [&[2, 1, 3, 4], &[3, 4, 2]]),
             Sample::new(Self {}, [&[3, 4], &[2, 4, 2]]),
+            Sample::new(Self {}, [&[2, 3, 4], &[4, 2]]).batched([0]),
+            Sample::new(Self {}, [&[2, 3, 4], &[2, 4, 2]]).batched([0, 1]),
         ]
     }
 }

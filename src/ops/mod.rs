@@ -46,7 +46,7 @@ pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
 pub use vocab::Vocab;
 
 use crate::build::T;
-use crate::ir::{self, Bindings, Operator, Stage, Tensor, TensorType, TypeError};
+use crate::ir::{self, Bindings, Dim, Operator, Stage, Tensor, TensorType, TypeError};
 use std::fmt::Debug;
 
 /// A graph of [`Op`]s.
@@ -166,6 +166,16 @@ impl Sample {
     /// A higher first opset.
     pub fn since(mut self, opset: i64) -> Self {
         self.since = opset;
+        self
+    }
+    /// The first axes of these drawn operands have the size `batch`, whatever was given.
+    pub fn batched<const N: usize>(mut self, operands: [usize; N]) -> Self {
+        let batch = ir::Symbol::new("batch").map_or(Dim::known(2), Dim::symbol);
+        for i in operands {
+            if let SampleOperand::Drawn(t) = &mut self.operands[i] {
+                t.shape.0[0] = batch.clone();
+            }
+        }
         self
     }
     /// One more operand, of this value.

@@ -162,6 +162,8 @@ impl OpDef for Reduce {
                     Sample::new(s(k, &[1], false), [&[2, 3, 4]]),
                     Sample::new(s(k, &[0, 2], true), [&[2, 3, 4]]),
                     Sample::new(s(k, &[0, 1], false), [&[2, 3]]),
+                    Sample::new(s(k, &[1], true), [&[2, 3]]).batched([0]),
+                    Sample::new(s(k, &[0], false), [&[2, 3]]).batched([0]),
                 ]
             })
             .collect()

@@ -163,6 +163,7 @@ impl OpDef for Resize {
             Sample::new(to(6, 5), [&[1, 2, 4, 3]]),
             Sample::new(to(2, 3), [&[2, 1, 5, 7]]),
             Sample::new(to(3, 9), [&[1, 1, 6, 4]]),
+            Sample::new(to(3, 2), [&[2, 1, 2, 4]]).batched([0]),
         ]
         .into_iter()
         .map(|s| s.since(18))

@@ -68,6 +68,7 @@ impl OpDef for Softmax {
         w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
-        vec![Sample::new(Self { axis: 2 }, [&[2, 3, 4]]), Sample::new(Self { axis: 0 }, [&[3, 2]])]
+        let s = |axis, shape: &[i64]| Sample::new(Self { axis }, [shape]);
+        vec![s(2, &[2, 3, 4]), s(0, &[3, 2]), s(1, &[2, 3]).batched([0])]
     }
 }

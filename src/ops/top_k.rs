@@ -104,6 +104,7 @@ impl OpDef for TopK {
             Sample::new(Self { axis: 1, k: 2 }, [&[3, 5]]),
             Sample::new(Self { axis: 0, k: 3 }, [&[3, 2]]),
             Sample::new(Self { axis: 1, k: 1 }, [&[2, 4, 2]]),
+            Sample::new(Self { axis: 1, k: 3 }, [&[2, 4]]).batched([0]),
             Sample::new(Self { axis: 0, k: 3 }, []).given(Tensor::new(&[5], vec![1i64, 7, 7, -2, 1])),
         ]
     }
@@ -162,6 +163,7 @@ impl OpDef for ArgMax {
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { axis: 1 }, [&[3, 5]]),
+            Sample::new(Self { axis: 1 }, [&[2, 5]]).batched([0]),
             Sample::new(Self { axis: 0 }, [&[3, 2, 2]]),
             Sample::new(Self { axis: 0 }, []).given(Tensor::new(&[5], vec![1i64, 7, 7, -2, 1])),
         ]

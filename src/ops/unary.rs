@@ -176,6 +176,7 @@ impl OpDef for Unary {
                     _ => s,
                 }
             })
+            .chain([Sample::new(Self { kind: UnaryKind::Tanh }, [&[2, 3]]).batched([0])])
             .collect()
     }
 }

@@ -114,6 +114,7 @@ impl OpDef for Attention {
             Sample::new(op(false), [q, k, v]).since(23),
             Sample::new(op(true), [q, k, v, &[2, 3, 5]]).since(23),
             Sample::new(op(true), [q, k, v, &[2, 1, 1, 5]]).since(23),
+            Sample::new(op(true), [q, k, v, &[2, 3, 5]]).since(23).batched([0, 1, 2]),
             // Any rank has a value; only four axes have a spelling.
             Sample::new(op(true), [&[3, 4], &[5, 4], &[5, 2], &[5]]),
             Sample::new(op(false), [&[2, 3, 4], &[2, 5, 4], &[2, 5, 1]]),

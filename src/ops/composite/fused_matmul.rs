@@ -78,6 +78,8 @@ impl OpDef for FusedMatMul {
             Sample::new(op(true, false), [&[2, 4, 3], &[2, 4, 2]]),
             Sample::new(op(false, true), [&[2, 2, 3, 4], &[2, 2, 5, 4]]),
             Sample::new(op(true, true), [&[4, 3], &[2, 4]]),
+            Sample::new(op(false, true), [&[2, 3, 4], &[2, 5, 4]]).batched([0, 1]),
+            Sample::new(op(false, true), [&[2, 1, 2, 3, 4], &[2, 1, 2, 5, 4]]),
         ]
     }
 }

@@ -58,7 +58,7 @@ impl OpDef for Gelu {
         Some(vec![gelu(x)])
     }
     fn samples() -> Vec<Sample> {
-        vec![Sample::new(Self {}, [&[2, 3, 4]]).since(20)]
+        vec![Sample::new(Self {}, [&[2, 3, 4]]).since(20), Sample::new(Self {}, [&[2, 3]]).since(20).batched([0])]
     }
 }
 

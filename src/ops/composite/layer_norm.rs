@@ -90,6 +90,7 @@ impl OpDef for LayerNormalization {
             Sample::new(op(1e-5, true), [&[2, 3, 4], &[4], &[4]]),
             Sample::new(op(0.1, true), [&[5], &[5], &[5]]),
             Sample::new(op(1e-5, false), [&[2, 3, 4], &[4]]),
+            Sample::new(op(1e-5, true), [&[2, 3, 4], &[4], &[4]]).batched([0]),
         ]
     }
 }

@@ -350,6 +350,8 @@ impl OpDef for Conv {
                 [&[2, 2, 5, 6], &[3, 2, 2, 3]],
             ),
             Sample::new(c().with_bias(), [&[2, 3, 4, 5], &[4, 3, 1, 1], &[4]]),
+            Sample::new(c().stride(2).pad(1), [&[2, 2, 5, 4], &[3, 2, 3, 3]]).batched([0]),
+            Sample::new(c().pad(1).groups(2), [&[1, 2, 3, 3], &[6, 1, 3, 3]]),
             Sample::new(c().stride(2).pad(1).groups(3).with_bias(), [&[2, 3, 6, 5], &[6, 1, 3, 3], &[6]]),
         ]
     }

@@ -125,6 +125,7 @@ impl OpDef for ConvTranspose {
             Sample::new(of(c().stride(2).pad(1).groups(4), [1, 1]), [&[2, 4, 3, 2], &[4, 1, 3, 3]]),
             Sample::new(of(c().groups(2), [0, 0]), [&[1, 4, 3, 3], &[4, 3, 2, 3]]),
             Sample::new(of(c().dilation(2).pad(1), [0, 0]), [&[1, 2, 3, 3], &[2, 2, 2, 3]]),
+            Sample::new(of(c().stride(2), [0, 0]), [&[2, 2, 2, 2], &[2, 2, 2, 2]]).batched([0]),
         ]
     }
 }
