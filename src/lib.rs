@@ -1,6 +1,7 @@
 //! vit-onnx: an ONNX graph compiler and exporter for Vision Transformers.
 pub mod analysis;
 pub mod autodiff;
+pub mod bench;
 pub mod build;
 pub mod cli;
 pub mod compile;

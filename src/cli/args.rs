@@ -1,9 +1,11 @@
 //! Arguments as users type them.
 
+mod bench;
 mod engine;
 mod look;
 mod steer;
 
+pub(super) use bench::{Bench, BenchLoad, ClockChoice};
 pub(super) use engine::{EngineArgs, EngineChoice, Predict, Run, Verify};
 pub(super) use look::{Completions, Doctor, Inspect, Install, List, Man, Opt, Runtime};
 pub(super) use steer::Steer;
@@ -41,6 +43,10 @@ pub(super) enum Command {
     Predict(Predict),
     /// Compare a model's numbers with a reference or another model.
     Verify(Box<Verify>),
+    /// Measure models against each other: time, processor time, memory.
+    Bench(Box<Bench>),
+    #[command(hide = true)]
+    BenchLoad(BenchLoad),
     /// Run optimising passes on the text form of a graph.
     Opt(Opt),
     /// Say what this machine offers: ONNX Runtime, providers, Python.

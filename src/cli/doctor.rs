@@ -1,11 +1,11 @@
-//! `vit-onnx doctor` and `vit-onnx runtime`: what this machine offers, and fetching what it lacks.
+//! `vit-onnx doctor` and `vit-onnx runtime`: reports the runtimes of this machine and fetches one.
 
 use super::args::{Doctor, Install, Runtime};
 use super::{Exit, Failure, Outcome, output};
 use serde_json::json;
 use std::fmt::Write as _;
 
-/// What was found of ONNX Runtime.
+/// The ONNX Runtime that was found.
 struct Found {
     /// Source, path, outcome, and whether it is the one used.
     candidates: Vec<(String, String, String, bool)>,
@@ -54,7 +54,7 @@ pub(super) fn run(a: &Doctor) -> Outcome {
     let _ = write!(out, "\n{}", output::lines(&t));
     output::print(out)?;
     if let Some(problem) = found.problem {
-        // The table has said what was tried.
+        // The table lists what was tried.
         let said: Vec<&str> = problem.lines().filter(|l| !l.starts_with(' ')).collect();
         output::error(&said.join("; "));
     }
@@ -73,13 +73,13 @@ fn look(a: &Doctor) -> Found {
         };
         (c.source.to_string(), c.path.display().to_string(), outcome, survey.chosen == Some(i))
     });
-    // What is found may still not be enterable.
-    let entered = OrtEngine::discover(&Search::new(a.ort_lib.clone()));
+    // A library that is found may still fail to load.
+    let loaded = OrtEngine::discover(&Search::new(a.ort_lib.clone()));
     Found {
         candidates: candidates.collect(),
-        version: entered.as_ref().ok().map(|e| e.version().to_string()),
-        providers: entered.as_ref().map_or(Vec::new(), |e| e.providers().iter().map(|p| p.name()).collect()),
-        problem: entered.err().map(|e| e.to_string()),
+        version: loaded.as_ref().ok().map(|e| e.version().to_string()),
+        providers: loaded.as_ref().map_or(Vec::new(), |e| e.providers().iter().map(|p| p.name()).collect()),
+        problem: loaded.err().map(|e| e.to_string()),
         cache: ort::cache_folder().map(|p| p.display().to_string()),
         package_client: ort::package_client(),
     }

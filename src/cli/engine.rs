@@ -1,27 +1,67 @@
-//! Which engine runs a model, as the command line asks.
+//! Which engine and which providers run a model, as the command line and the file ask.
 
 use super::args::{EngineArgs, EngineChoice};
 use super::{Exit, Failure, files, output};
+use crate::compile::metadata;
+use crate::onnx;
 use crate::runtime::{Engine, Interpreter, Provider, Session, SessionOptions};
 use std::path::Path;
 
-/// Loads a model with the engine asked for. Gives the engine's name too.
+/// Loads a model with the engine asked for. Returns the engine's name too.
 pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Session>), Failure> {
     files::model(model)?;
-    let engine = choose(a)?;
-    let options = SessionOptions { threads: a.threads, providers: a.provider.clone() };
-    let session = engine.load(model, &options).map_err(Failure::from)?;
-    Ok((engine.name(), session))
+    let built_for = built_for(model, a);
+    let providers = built_for.as_ref().map_or_else(|| a.provider.clone(), |(_, p)| p.to_vec());
+    let loaded = choose(a, &providers).and_then(|engine| {
+        let options = SessionOptions {
+            threads: a.threads,
+            providers,
+            allow_cpu_nodes: a.allow_cpu_nodes,
+            ..SessionOptions::default()
+        };
+        Ok((engine.name(), engine.load(model, &options)?))
+    });
+    let (name, session) = loaded.map_err(|f| match &built_for {
+        Some((target, _)) if f.exit == Exit::Unavailable && !f.message.contains(CPU) => {
+            let at = model.display();
+            Failure::new(f.exit, format!("{}\n{at} was built for {target}; run it on the CPU with {CPU}", f.message))
+        }
+        _ => f,
+    })?;
+    if let Some(placement) = session.placement() {
+        output::say(format_args!("{}: {placement}", model.display()));
+    }
+    Ok((name, session))
 }
 
-/// The engine: a library that was named must work, one that was looked for may be absent.
-fn choose(a: &EngineArgs) -> Result<Box<dyn Engine>, Failure> {
+/// Runs any model on the CPU, as users type it.
+const CPU: &str = "--provider cpu";
+
+/// The target that the file names and its providers, where these decide: no `--provider` is given, the interpreter is
+/// not asked for, and the target is of an accelerator.
+fn built_for(model: &Path, a: &EngineArgs) -> Option<(String, &'static [Provider])> {
+    if !a.provider.is_empty() || a.engine == EngineChoice::Interpreter {
+        return None;
+    }
+    // A file that cannot be read here is the engine's to judge.
+    let file = onnx::read_without_data(model).ok()?;
+    let target = files::metadata(&file, metadata::TARGET)?;
+    let providers: &[Provider] = match target {
+        "ort-cuda" => &[Provider::Cuda],
+        "tensorrt" => &[Provider::TensorRt, Provider::Cuda],
+        _ => return None,
+    };
+    Some((target.to_owned(), providers))
+}
+
+/// The engine: a library that was named must work, one that was looked for may be absent unless a provider needs it.
+pub(super) fn choose(a: &EngineArgs, providers: &[Provider]) -> Result<Box<dyn Engine>, Failure> {
     match a.engine {
         EngineChoice::Interpreter => Ok(Box::new(Interpreter)),
         EngineChoice::Ort => ort(a),
         EngineChoice::Auto => {
             let named = a.ort_lib.is_some() || std::env::var_os("ORT_DYLIB_PATH").is_some_and(|v| !v.is_empty());
-            let needed = named || a.provider.iter().any(|p| *p != Provider::Cpu);
+            let needed = named || providers.iter().any(|p| *p != Provider::Cpu);
             match ort(a) {
                 Err(f) if needed || f.exit != Exit::Unavailable => Err(f),
                 Err(_) => {

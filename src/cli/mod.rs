@@ -5,6 +5,7 @@
 
 mod args;
 mod attention;
+mod bench;
 mod build;
 mod by_layer;
 mod compare;
@@ -88,6 +89,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Run(a) => run::run(&a),
         Command::Predict(a) => predict::run(&a),
         Command::Verify(a) => verify::run(&a),
+        Command::Bench(a) => bench::run(&a),
+        Command::BenchLoad(a) => bench::load(&a),
         Command::Opt(a) => opt::run(&a),
         Command::Doctor(a) => doctor::run(&a),
         Command::Runtime(a) => doctor::runtime(&a),

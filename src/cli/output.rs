@@ -79,6 +79,17 @@ pub(super) fn bytes_bar(total: u64, what: &str) -> ProgressBar {
     ProgressBar::with_draw_target(Some(total), target()).with_style(style).with_message(what.to_owned())
 }
 
+/// A bar over the parts of a whole, shown on a terminal only; [`advance`] moves it.
+pub(super) fn bar(what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %").expect("the template is a constant");
+    ProgressBar::with_draw_target(Some(1000), target()).with_style(style).with_message(what.to_owned())
+}
+
+/// Moves a bar to the part that is done, from 0 to 1.
+pub(super) fn advance(bar: &ProgressBar, part: f64) {
+    bar.set_position((1000.0 * part) as u64);
+}
+
 /// A spinner for work of unknown length, shown on a terminal only.
 #[cfg(feature = "runtime")]
 pub(super) fn spinner() -> ProgressBar {

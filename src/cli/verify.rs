@@ -24,12 +24,12 @@ pub(super) fn run(a: &Verify) -> Outcome {
     found.report(a.json)
 }
 
-/// What was compared, and what could not be.
+/// A finished comparison.
 pub(super) struct Compared {
     /// Output, or module.
     pub(super) what: &'static str,
     pub(super) rows: Vec<Row>,
-    /// What has no counterpart, in words.
+    /// Outputs without a counterpart, in words.
     pub(super) unmatched: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ fn with_model(a: &Verify, other: &Path, t: Tolerance) -> Result<Compared, Failur
     Ok(Compared { what: "output", rows, unmatched })
 }
 
-/// Inputs drawn for both models: normal numbers of deviation 1.
+/// Draws inputs for both models from the standard normal distribution.
 fn random(one: &[Port], two: &[Port], seed: u64) -> Result<Vec<(String, Tensor)>, Failure> {
     let mut out = Vec::new();
     for p in one {

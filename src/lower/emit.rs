@@ -187,6 +187,7 @@ impl Emitter<'_> {
                 OnnxAttr::Int(i) => node.attribute(key, i),
                 OnnxAttr::Float(f) => node.attribute(key, f),
                 OnnxAttr::Ints(v) => node.attribute(key, v),
+                OnnxAttr::Floats(v) => node.attribute(key, v),
                 OnnxAttr::Str(s) => node.attribute(key, s),
                 OnnxAttr::Tensor(t) => node.attribute(key, Attribute::Tensor(inline("", &t))),
             };

@@ -2,7 +2,8 @@
 
 use super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
 use super::{
-    Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, composite, op,
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    composite, op,
 };
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Real, Stage, Tensor, TensorType, TypeError};
@@ -74,6 +75,31 @@ impl OpDef for BatchNormalization {
             ));
         }
         s.node("BatchNormalization").float("epsilon", self.epsilon.0).float("momentum", 1.0 - self.momentum.0).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "BatchNormalization", 7)]
+    }
+    /// Undecided batch norm is not legal in a graph that was read, so this is its definition.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let op = Self {
+            epsilon: s.float("epsilon", 1e-5)?.into(),
+            momentum: Real(1.0 - s.float("momentum", 0.9)?),
+            training: false,
+        };
+        if s.opset < 9 && s.int("spatial", 1)? == 0 {
+            return s.refuse("spatial = 0 is not supported; statistics for each channel are");
+        }
+        if s.results > 1 || (s.opset >= 14 && s.flag("training_mode")?) {
+            return s.refuse("training is not supported: ONNX keeps a biased variance, this tool an unbiased one");
+        }
+        let x = (0..5).map(|i| s.x(i)).collect::<Result<Vec<_>, _>>()?;
+        let (found, c) = (x[0].ty(), x[0].dim(1));
+        if x[0].rank() < 2 || x[1..].iter().any(|t| t.dims() != [c.clone()]) {
+            return s.refuse(format!(
+                "it takes two or more axes and four vectors of one element for each channel, found {found}"
+            ));
+        }
+        op.definition(&x).map_or_else(|| s.unknown(), Ok)
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

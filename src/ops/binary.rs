@@ -2,8 +2,8 @@
 
 use super::check::{broadcast, fail, operands, same_dtype};
 use super::{
-    AttrValue, Attrs, Cost, EvalError, Exactness, Grad, Link, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp,
-    Wanted, axes, kinds,
+    AttrValue, Attrs, Cost, EvalError, Exactness, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits,
+    Unread, Unspellable, Vjp, Wanted, axes, kinds,
 };
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
@@ -83,6 +83,32 @@ pub(super) fn zip<A: Element, B: Element, R: Element>(a: &Array<A>, b: &Array<B>
     R::wrap(Zip::from(&a).and(&b).map_collect(|&x, &y| f(x, y)).into_shared())
 }
 
+/// `Clip`: bounds are attributes up to opset 10, operands after. A bound that is left out does not bound.
+fn clip<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+    let x = s.x(0)?;
+    let bound = |i: usize, name: &str| {
+        let scalar = |t: T<'g>| t.reshape(Vec::new());
+        match s.opset >= 11 {
+            true if s.has(i) => s.x(i).map(|t| Some(scalar(t))),
+            true => Ok(None),
+            false => Ok(s.maybe_float(name)?.map(|v| x.scalar(v))),
+        }
+    };
+    let (lo, hi) = (bound(1, "min")?, bound(2, "max")?);
+    let x = lo.map_or(x, |lo| x.maximum(lo));
+    Ok(vec![hi.map_or(x, |hi| x.minimum(hi))])
+}
+
+/// `Max`, `Min`, `Sum` and `Mean` of one operand or more, which broadcast from opset 8 on.
+fn any_number<'g>(s: &Site<'_, 'g>, kind: BinaryKind) -> Result<Vec<T<'g>>, Unread> {
+    let x = s.all()?;
+    if s.opset < 8 && x.iter().any(|t| t.dims() != x[0].dims()) {
+        return s.refuse("operands of different shapes are supported from opset 8 on");
+    }
+    let y = x[1..].iter().fold(x[0], |y, &t| s.builder.apply(Binary { kind }, &[y, t]));
+    Ok(vec![if s.op_type == "Mean" { y / x.len() as f64 } else { y }])
+}
+
 impl Mnemonic for Binary {
     fn mnemonic(&self) -> &'static str {
         self.kind.text()
@@ -144,6 +170,29 @@ impl OpDef for Binary {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node(self.kind.onnx()).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        let kinds = BinaryKind::ALL.iter().map(|&k| ("", k.onnx(), 7));
+        kinds.chain([("", "Sum", 7), ("", "Mean", 7), ("", "Clip", 7)]).collect()
+    }
+    /// The power of another type than its base's is computed in f64 and has the type of the base, as in ONNX Runtime.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let kind = match s.op_type {
+            "Clip" => return clip(s),
+            "Sum" | "Mean" => BinaryKind::Add,
+            _ => s.kind(BinaryKind::ALL, BinaryKind::onnx)?,
+        };
+        if matches!(s.op_type, "Max" | "Min" | "Sum" | "Mean") {
+            return any_number(s, kind);
+        }
+        let (a, b) = (s.x(0)?, s.x(1)?);
+        if kind == BinaryKind::Pow && a.dtype() != b.dtype() {
+            if s.opset < 12 {
+                return s.refuse(format!("{} to the power of {}: types may differ from opset 12 on", a.ty(), b.ty()));
+            }
+            return Ok(vec![a.cast(DType::F64).pow(b.cast(DType::F64)).cast(a.dtype())]);
+        }
+        s.apply(Self { kind }, &[a, b])
     }
     fn traits(&self) -> Traits {
         let commutative = matches!(self.kind, BinaryKind::Add | BinaryKind::Mul | BinaryKind::Max | BinaryKind::Min);

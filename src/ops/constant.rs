@@ -1,9 +1,12 @@
 //! A tensor known when the graph is built.
 
 use super::check::operands;
-use super::{Cost, EvalError, Grad, Link, OnnxAttr, OpDef, Sample, Slice, Spell, Traits, Unspellable, Vjp, Wanted, op};
+use super::{
+    Cost, EvalError, Expand, Grad, Link, OnnxAttr, OnnxOp, OpDef, Sample, Site, Slice, Spell, Traits, Unread,
+    Unspellable, Vjp, Wanted, op,
+};
 use crate::build::T;
-use crate::ir::{Bindings, Dim, Literal, Shape, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, DType, Dim, Literal, Shape, Tensor, TensorType, TypeError};
 
 op! {
     /// A tensor known when the graph is built.
@@ -18,6 +21,31 @@ impl Const {
     pub fn new(t: Tensor) -> Self {
         Self { value: Literal::new(t) }
     }
+
+    /// The number that every element is: of an f32 one the shortest decimal that rounds to it, so that what an author
+    /// wrote as `1e-5` is `1e-5` again.
+    pub(crate) fn number(&self) -> Option<f64> {
+        let t = self.value.tensor();
+        let x = t.uniform()?;
+        if t.dtype() == DType::F32 { (x as f32).to_string().parse().ok() } else { Some(x) }
+    }
+}
+
+/// `ConstantOfShape`: few elements are a constant, so that they can be sizes; many are expanded.
+fn filled<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+    const FEW: usize = 16;
+    let value = s.tensor("value")?.unwrap_or_else(|| Tensor::zeros(DType::F32, &[1]));
+    if value.len() != 1 {
+        return s.refuse(format!("`value` must have one element, it has {}", value.len()));
+    }
+    let (to, scalar) = (s.dims(0)?, value.reshape(&[]));
+    let few = to.iter().try_fold(1, |n: usize, d| n.checked_mul(d.size()?)).is_some_and(|n| n <= FEW);
+    let op = Expand { to };
+    if few {
+        let filled = op.eval(std::slice::from_ref(&scalar), &Bindings::new()).map_err(|e| Unread(e.0))?;
+        return Ok(filled.into_iter().map(|t| s.builder.constant(t)).collect());
+    }
+    s.apply(op, &[s.builder.constant(scalar)])
 }
 
 impl OpDef for Const {
@@ -35,6 +63,29 @@ impl OpDef for Const {
     /// The emitter writes constants as initializers; this is the spelling for those who want a node.
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Constant").attr("value", OnnxAttr::Tensor(self.value.tensor().clone())).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Constant", 7), ("", "ConstantOfShape", 9)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        if s.op_type == "ConstantOfShape" {
+            return filled(s);
+        }
+        let new = s.opset >= 12;
+        let t = if let Some(t) = s.tensor("value")? {
+            t
+        } else if let (true, Some(v)) = (new, s.maybe_int("value_int")?) {
+            Tensor::scalar(v)
+        } else if let (true, Some(v)) = (new, s.ints("value_ints")?) {
+            Tensor::new(&[v.len()], v)
+        } else if let (true, Some(v)) = (new, s.maybe_float("value_float")?) {
+            Tensor::scalar(v as f32)
+        } else if let (true, Some(v)) = (new, s.floats("value_floats")?) {
+            Tensor::new(&[v.len()], v)
+        } else {
+            return s.refuse("only `value` and, from opset 12 on, `value_int`, `value_ints`, `value_float` and `value_floats` are supported");
+        };
+        s.apply(Self::new(t), &[])
     }
     fn traits(&self) -> Traits {
         Traits::EXACT

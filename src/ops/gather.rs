@@ -2,7 +2,10 @@
 //! range is an error of evaluation, not of typing.
 
 use super::check::{axis, dtype, equal, fail, float, operands, same_dtype};
-use super::{Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op};
+use super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    axes, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
@@ -74,6 +77,13 @@ impl OpDef for Gather {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Gather").int("axis", self.axis as i64).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Gather", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        s.apply(Self { axis: s.axis(0, x)? }, &[x, s.indices(1)?])
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
@@ -167,6 +177,13 @@ impl OpDef for GatherElements {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("GatherElements").int("axis", self.axis as i64).done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "GatherElements", 11)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        s.apply(Self { axis: s.axis(0, x)? }, &[x, s.indices(1)?])
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -238,6 +255,19 @@ impl OpDef for ScatterElements {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.since("ScatterElements that adds", 16)?;
         s.node("ScatterElements").int("axis", self.axis as i64).str("reduction", "add").done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "ScatterElements", 11), ("", "Scatter", 9)]
+    }
+    /// Only what adds; before opset 16 every scatter overwrites.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        let axis = s.axis(0, x)?;
+        let reduction = if s.opset >= 16 { s.str("reduction", "none")? } else { "none".to_owned() };
+        if reduction != "add" {
+            return s.refuse(format!("reduction = {reduction} is not supported; add, of opset 16 and later, is"));
+        }
+        s.apply(Self { axis }, &[x, s.indices(1)?, s.x(2)?])
     }
     /// Repeated indices may be added in any order.
     fn traits(&self) -> Traits {

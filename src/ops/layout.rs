@@ -1,14 +1,17 @@
 //! Data movement: reshape, transpose, expand, slice, pad, concat. Each is another's gradient.
 
+mod read;
+mod window;
+
+pub(crate) use read::ranges;
+
 use super::check::{axis, equal, fail, operands, same_dtype};
-use super::region::overlap;
 use super::{
-    Along, Arg, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op,
+    Along, Arg, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
+    Wanted, axes, op,
 };
 use crate::build::T;
-use crate::ir::{
-    Array, Bindings, DType, Dim, Element, Real, Shape, Symbol, Tensor, TensorType, TypeError, transpose_band,
-};
+use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
 use crate::with_array;
 use ndarray::{Axis, IxDyn, Slice as Range};
 
@@ -51,6 +54,12 @@ impl OpDef for Reshape {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Reshape").x(0).arg(Arg::ReshapeTo(0, self.to.clone())).done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        ["Reshape", "Squeeze", "Unsqueeze", "Flatten"].map(|name| ("", name, 7)).to_vec()
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        read::reshape(s)
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -66,34 +75,10 @@ impl OpDef for Reshape {
     }
     /// A window of the outermost factor of a merged or split axis; of inner factors the operand's elements lie apart.
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let mut to = self.to.clone();
-        let mut n = w.narrowed(self, &[]);
-        let types = [&w.x[0].ty()];
-        for Link { axis, result, how, .. } in self.axes(&types, &[]) {
-            let Some((_, r)) = result else { continue };
-            let size = &types[0].shape[axis];
-            match (how, &w.to.axes[r]) {
-                (Along::Each, Some((_, size))) => to[r] = size.clone(),
-                (Along::Split { inner }, Some((start, taken))) if &inner * &self.to[r] == *size => {
-                    n.narrow(0, axis, start * &inner, taken * &inner);
-                    to[r] = taken.clone();
-                    n.rest.axes[r] = None;
-                }
-                (Along::Merged { inner }, Some((start, taken))) if &inner * size == self.to[r] => {
-                    let Some([first, end]) = cover(start, taken, &inner) else { continue };
-                    n.narrow(0, axis, &first, &end - &first);
-                    to[r] = (&end - &first) * &inner;
-                    let left = (start - &first * &inner, taken.clone());
-                    n.rest.axes[r] = (left != (0.into(), to[r].clone())).then_some(left);
-                }
-                _ => {}
-            }
-        }
-        n.apply(Self { to })
+        window::reshape(self, w)
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
-        let batch = Symbol::new("batch").map_or(Dim::known(2), Dim::symbol);
         let of = |to: [Dim; 3], x: &[i64]| Sample::new(Self { to: to.to_vec() }, [x]).batched([0]);
         vec![
             Sample::new(to(&[3, 2, 2]), [&[2, 6]]),
@@ -101,9 +86,9 @@ impl OpDef for Reshape {
             Sample::new(to(&[1, 4]), [&[4]]),
             Sample::new(to(&[2, 6, 4, 2]), [&[2, 3, 2, 8]]),
             Sample::new(to(&[4, 6]), [&[8, 3]]),
-            of([batch.clone(), 3.into(), 4.into()], &[2, 12]),
-            of([&batch * 3, 4.into(), 1.into()], &[2, 3, 4]),
-            of([1.into(), &batch * 12, 1.into()], &[2, 3, 4]),
+            of([Sample::batch(), 3.into(), 4.into()], &[2, 12]),
+            of([Sample::batch() * 3, 4.into(), 1.into()], &[2, 3, 4]),
+            of([1.into(), Sample::batch() * 12, 1.into()], &[2, 3, 4]),
         ]
     }
 }
@@ -153,6 +138,17 @@ impl OpDef for Transpose {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Transpose").ints("perm", self.perm.iter().copied()).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Transpose", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        let perm = match s.ints("perm")? {
+            Some(p) => p.into_iter().map(|a| usize::try_from(a).unwrap_or(usize::MAX)).collect(),
+            None => (0..x.rank()).rev().collect(),
+        };
+        s.apply(Self { perm }, &[x])
     }
     fn traits(&self) -> Traits {
         Traits::EXACT
@@ -212,6 +208,12 @@ impl OpDef for Expand {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Expand").x(0).arg(Arg::Dims(self.to.clone())).done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Expand", 8), ("", "Tile", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        read::expand(s)
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -231,11 +233,10 @@ impl OpDef for Expand {
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
-        let batch = Symbol::new("batch").map_or(Dim::known(2), Dim::symbol);
         vec![
             Sample::new(to(&[2, 3, 4]), [&[3, 1]]),
             Sample::new(to(&[2, 2]), [&[]]),
-            Sample::new(Self { to: vec![batch, 4.into()] }, [&[2, 1]]).batched([0]),
+            Sample::new(Self { to: vec![Sample::batch(), 4.into()] }, [&[2, 1]]).batched([0]),
         ]
     }
 }
@@ -323,6 +324,12 @@ impl OpDef for Slice {
         let call = s.node("Slice").x(0).arg(one(&self.start)).arg(one(&self.end)).ints_arg(&[self.axis as i64]);
         if self.step == 1 { call.done() } else { call.ints_arg(&[self.step as i64]).done() }
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Slice", 7), ("", "Split", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        if s.op_type == "Split" { read::split(s) } else { read::slice(s) }
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -340,11 +347,7 @@ impl OpDef for Slice {
         vec![vec![0]]
     }
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let mut n = w.narrowed(self, &[]);
-        let Some((start, size)) = n.rest.axes[self.axis].take() else { return n.apply(self.clone()) };
-        let start = &self.start + start * self.step;
-        let end = if size.is(0) { start.clone() } else { &start + (&size - 1) * self.step + 1 };
-        n.apply(Self { start, end, ..self.clone() })
+        window::slice(self, w)
     }
     fn samples() -> Vec<Sample> {
         let s = |axis, start: i64, end: i64, step| Self { axis, start: start.into(), end: end.into(), step };
@@ -355,18 +358,6 @@ impl OpDef for Slice {
             Sample::new(s(1, 0, 6, 2), [&[2, 6]]),
             Sample::new(s(1, 1, 4, 1), [&[2, 5]]).batched([0]),
         ]
-    }
-}
-
-/// The fewest runs of `inner` elements, `[first, end)`, that cover a window; `None` when it depends on a symbol.
-fn cover(start: &Dim, size: &Dim, inner: &Dim) -> Option<[Dim; 2]> {
-    let (exact, end) = (|d: &Dim| d.exact_div(inner), start + size);
-    match (exact(start), exact(&end)) {
-        (Some(first), Some(end)) => Some([first, end]),
-        _ => {
-            let (start, end, inner) = (start.size()?, end.size()?, inner.size()?);
-            Some([Dim::from(start / inner), end.div_ceil(inner).into()])
-        }
     }
 }
 
@@ -424,6 +415,12 @@ impl OpDef for Pad {
         let value = Tensor::scalar_of(s.x[0].dtype, self.value.0);
         s.node("Pad").x(0).ints_arg(&pads).arg(Arg::Const(value)).str("mode", "constant").done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Pad", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        read::pad(s)
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -437,14 +434,7 @@ impl OpDef for Pad {
         if self.value.0 == 0.0 { vec![vec![0]] } else { Vec::new() }
     }
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let (mut n, size) = (w.narrowed(self, &[]), w.x[0].dim(self.axis as i64));
-        let met = n.rest.axes[self.axis].as_ref().and_then(|window| overlap(window, &self.before.into(), &size));
-        let Some(met) = met else { return n.apply(self.clone()) };
-        let Some(met) = met else { return Some(n.x[0].scalar(self.value.0).expand(w.to.shape(&w.y[0].shape))) };
-        let (Some(before), Some(after)) = (met.before.size(), met.after.size()) else { return n.apply(self.clone()) };
-        n.narrow(0, self.axis, met.start, met.size);
-        n.rest.axes[self.axis] = None;
-        if before + after == 0 { Some(n.rest.of(n.x[0])) } else { n.apply(Self { before, after, ..self.clone() }) }
+        window::pad(self, w)
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -511,6 +501,15 @@ impl OpDef for Concat {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Concat").int("axis", self.axis as i64).done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Concat", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.all()?;
+        let Some(axis) = s.maybe_int("axis")? else { return s.refuse("the attribute `axis` is missing") };
+        let axis = s.place(axis, x[0].rank())?;
+        if x.len() == 1 { Ok(x) } else { s.apply(Self { axis }, &x) }
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -532,23 +531,7 @@ impl OpDef for Concat {
     }
     /// Operands outside of the window are left out.
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let mut n = w.narrowed(self, &[]);
-        if let Some(window) = &n.rest.axes[self.axis] {
-            let (mut at, mut parts) = (Dim::known(0), Some(Vec::new()));
-            for x in &n.x {
-                let size = x.dim(self.axis as i64);
-                match (overlap(window, &at, &size), &mut parts) {
-                    (Some(Some(met)), Some(parts)) => parts.push(x.narrow(self.axis as i64, met.start, met.size)),
-                    (Some(None), _) => {}
-                    _ => parts = None,
-                }
-                at = at + size;
-            }
-            if let Some(parts) = parts.filter(|p| !p.is_empty()) {
-                (n.x, n.rest.axes[self.axis]) = (parts, None);
-            }
-        }
-        if let ([x], true) = (&n.x[..], n.rest != *w.to) { Some(n.rest.of(*x)) } else { n.apply(self.clone()) }
+        window::concat(self, w)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -3,8 +3,8 @@
 use super::binary::zip;
 use super::check::{broadcast, dtype, fail, operands, same_dtype};
 use super::{
-    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted,
-    axes, kinds, op,
+    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
+    Unspellable, Vjp, Wanted, axes, kinds, op,
 };
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
@@ -28,6 +28,16 @@ kinds! {
 pub struct Compare {
     /// The comparison.
     pub kind: CompareKind,
+}
+
+impl CompareKind {
+    const fn onnx(self) -> &'static str {
+        match self {
+            Self::Equal => "Equal",
+            Self::Greater => "Greater",
+            Self::Less => "Less",
+        }
+    }
 }
 
 impl Mnemonic for Compare {
@@ -72,12 +82,13 @@ impl OpDef for Compare {
         Grad::Zero
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node(match self.kind {
-            CompareKind::Equal => "Equal",
-            CompareKind::Greater => "Greater",
-            CompareKind::Less => "Less",
-        })
-        .done()
+        s.node(self.kind.onnx()).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        CompareKind::ALL.iter().map(|&k| ("", k.onnx(), 7)).collect()
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        s.apply(Self { kind: s.kind(CompareKind::ALL, CompareKind::onnx)? }, &[s.x(0)?, s.x(1)?])
     }
     fn traits(&self) -> Traits {
         Traits { commutative: self.kind == CompareKind::Equal, ..Traits::EXACT }
@@ -144,6 +155,12 @@ impl OpDef for Where {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Where").done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Where", 9)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        Ok(vec![s.x(0)?.select(s.x(1)?, s.x(2)?)])
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -164,6 +181,16 @@ impl OpDef for Where {
         let mut s = Sample::new(Self {}, []).given(c);
         s.operands.extend(Sample::new(Self {}, [&[2, 3], &[3]]).operands);
         vec![s]
+    }
+}
+
+/// `TensorProto.DataType` of the ONNX specification.
+const fn onnx_number(d: DType) -> i64 {
+    match d {
+        DType::F32 => 1,
+        DType::I64 => 7,
+        DType::Bool => 9,
+        DType::F64 => 11,
     }
 }
 
@@ -188,14 +215,25 @@ impl OpDef for Cast {
         if self.to.is_float() && from.is_float() { Grad::one(v.grad(0).cast(from)) } else { Grad::Zero }
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        // TensorProto.DataType of the ONNX specification.
-        let to = match self.to {
-            DType::F32 => 1,
-            DType::I64 => 7,
-            DType::Bool => 9,
-            DType::F64 => 11,
-        };
-        s.node("Cast").int("to", to).done()
+        s.node("Cast").int("to", onnx_number(self.to)).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Cast", 7), ("", "CastLike", 15)]
+    }
+    /// `saturate` concerns 8-bit floats only.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        if s.opset >= 19 {
+            s.int("saturate", 1)?;
+        }
+        if s.op_type == "CastLike" {
+            return s.apply(Self { to: s.x(1)?.dtype() }, &[x]);
+        }
+        let Some(to) = s.maybe_int("to")? else { return s.refuse("the attribute `to` is missing") };
+        match DType::ALL.into_iter().find(|&d| onnx_number(d) == to) {
+            Some(to) => s.apply(Self { to }, &[x]),
+            None => s.refuse(format!("casts to {:?} are supported, not to element type {to} of ONNX", DType::ALL)),
+        }
     }
     fn traits(&self) -> Traits {
         Traits::EXACT

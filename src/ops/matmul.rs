@@ -1,7 +1,9 @@
 //! Batched matrix product.
 
 use super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
-use super::{Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op};
+use super::{
+    Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted, axes, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Element, Shape, Tensor, TensorType, TypeError};
 use ndarray::{Array3, Ix2, IxDyn, LinalgScalar, linalg::general_mat_mul};
@@ -52,6 +54,28 @@ fn product<A: Element + LinalgScalar>(a: &Array<A>, b: &Array<A>) -> Array<A> {
     out.into_dyn().into_shape_with_order(shape).expect("count × m × n elements").into_shared()
 }
 
+/// `alpha·A·B + beta·C` of matrices; `C` broadcasts to the product and may be left out from opset 11 on.
+fn gemm<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+    let matrix = |i: usize, transposed: &str| {
+        let x = s.x(i)?;
+        if x.rank() != 2 {
+            return s.refuse(format!("operand {i} must be a matrix, it is {}", x.ty()));
+        }
+        Ok(if s.flag(transposed)? { x.t() } else { x })
+    };
+    let times = |x: T<'g>, factor: f64| if factor == 1.0 { x } else { x * factor };
+    let y = times(matrix(0, "transA")?.matmul(matrix(1, "transB")?), s.float("alpha", 1.0)?);
+    let beta = s.float("beta", 1.0)?;
+    if !s.has(2) || beta == 0.0 {
+        return Ok(vec![y]);
+    }
+    let sum = y + times(s.x(2)?, beta);
+    if sum.dims() != y.dims() {
+        return s.refuse(format!("operand 2 must broadcast to the product {}, it is {}", y.ty(), s.x(2)?.ty()));
+    }
+    Ok(vec![sum])
+}
+
 impl OpDef for MatMul {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [a, b] = operands(x)?;
@@ -92,6 +116,26 @@ impl OpDef for MatMul {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("MatMul").done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "MatMul", 7), ("", "Gemm", 7)]
+    }
+    /// A vector on the left is a row, on the right a column; the axis of size 1 is dropped again, as in numpy.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        if s.op_type == "Gemm" {
+            return gemm(s);
+        }
+        let (a, b) = (s.x(0)?, s.x(1)?);
+        let (row, column) = (a.rank() == 1, b.rank() == 1);
+        let y = if row { a.unsqueeze(0) } else { a }.matmul(if column { b.unsqueeze(1) } else { b });
+        let mut to = y.dims();
+        if column {
+            to.pop();
+        }
+        if row && !to.is_empty() {
+            to.remove(to.len() - 1 - usize::from(!column));
+        }
+        Ok(vec![y.reshape(to)])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

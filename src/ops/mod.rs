@@ -1,7 +1,7 @@
 //! Every fact about every op, one file per family.
 //!
 //! The `ops!` table below is the only list of ops. An op implements [`OpDef`] in its own file: its type
-//! rule, its value, its gradient, its ONNX spelling, its traits and sample instances. None of these
+//! rule, its value, its gradient, its ONNX spelling and reading, its traits and sample instances. None of these
 //! has a default, so a missing decision does not compile. What depends on neighbours, target or
 //! budget is not a fact about an op and lives in passes.
 //!
@@ -17,6 +17,7 @@ pub mod check;
 mod cost;
 mod program;
 mod region;
+mod site;
 mod spell;
 mod vocab;
 
@@ -42,6 +43,7 @@ pub use axes::{Along, Link};
 pub use cost::Cost;
 pub use program::Program;
 pub use region::{Region, Wanted};
+pub use site::{OnnxOp, Operand, Site, Unread};
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
 pub use vocab::Vocab;
 
@@ -168,12 +170,15 @@ impl Sample {
         self.since = opset;
         self
     }
+    /// The size `batch`.
+    pub fn batch() -> Dim {
+        Dim::symbol(ir::Symbol::new("batch").expect("a name"))
+    }
     /// The first axes of these drawn operands have the size `batch`, whatever was given.
     pub fn batched<const N: usize>(mut self, operands: [usize; N]) -> Self {
-        let batch = ir::Symbol::new("batch").map_or(Dim::known(2), Dim::symbol);
         for i in operands {
             if let SampleOperand::Drawn(t) = &mut self.operands[i] {
-                t.shape.0[0] = batch.clone();
+                t.shape.0[0] = Self::batch();
             }
         }
         self
@@ -205,6 +210,14 @@ pub trait OpDef: Debug {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g>;
     /// The ONNX spelling.
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable>;
+    /// The ONNX ops that are read as this one or as formulas around it; no two ops name the same.
+    fn onnx_ops() -> Vec<OnnxOp>
+    where
+        Self: Sized;
+    /// The reading of a node of one of [`onnx_ops`](Self::onnx_ops), in every opset from 7 on: one value for each result.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread>
+    where
+        Self: Sized;
     /// Facts that passes ask for.
     fn traits(&self) -> Traits;
     /// What a run costs, from the types of operands and results.
@@ -265,6 +278,20 @@ macro_rules! ops {
                 })*
                 Err(format!("there is no op `{name}`"))
             }
+            /// The values that a node of an ONNX model means.
+            pub fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+                let named = |o: &&OnnxOp| (o.0, o.1) == (s.domain, s.op_type);
+                $(if let Some(&(_, _, since)) = <$path as OpDef>::onnx_ops().iter().find(named) {
+                    return s.read(since, <$path as OpDef>::read);
+                })*
+                s.unknown()
+            }
+            /// Every ONNX op that can be read.
+            pub fn onnx_ops() -> Vec<OnnxOp> {
+                let mut all = Vec::new();
+                $(all.extend(<$path as OpDef>::onnx_ops());)*
+                all
+            }
             /// Whether its value depends on its operands only: it draws no random numbers, and no attribute holds a size
             /// that is known only when the graph runs.
             pub fn is_settled(&self) -> bool {
@@ -320,9 +347,9 @@ ops! {
 }
 
 pub use binary::BinaryKind;
+pub(crate) use layout::ranges;
 pub use logic::CompareKind;
 pub use reduce::ReduceKind;
-pub(crate) use resize::CUBIC_A;
 pub use unary::UnaryKind;
 
 impl Operator for Op {

@@ -2,8 +2,8 @@
 
 use super::check::{axis, fail, float, operands};
 use super::{
-    Along, AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp,
-    Wanted, axes, kinds,
+    Along, AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
+    Unspellable, Vjp, Wanted, axes, kinds,
 };
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
@@ -67,6 +67,11 @@ fn reduce<A: Real>(a: &Array<A>, op: &Reduce) -> Tensor {
         }
     }
     A::wrap(out.into_shared())
+}
+
+/// Reduces over `axes`, none of which leave a tensor as it is.
+fn over(x: T<'_>, kind: ReduceKind, axes: Vec<usize>, keepdims: bool) -> T<'_> {
+    if axes.is_empty() { x } else { x.builder().apply(Reduce { kind, axes, keepdims }, &[x]) }
 }
 
 impl OpDef for Reduce {
@@ -133,6 +138,40 @@ impl OpDef for Reduce {
         } else {
             s.node(name).x(0).ints("axes", self.axes.iter().copied()).int("keepdims", keep).done()
         }
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        let names = ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"];
+        names.into_iter().chain(["GlobalAveragePool"]).map(|name| ("", name, 7)).collect()
+    }
+    /// No axes given are all axes, or none with `noop_with_empty_axes`.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        if s.op_type == "GlobalAveragePool" {
+            return Ok(vec![over(x, ReduceKind::Mean, (2..x.rank()).collect(), true)]);
+        }
+        let since = if s.op_type == "ReduceSum" { 13 } else { 18 };
+        let axes = s.axes(since)?.unwrap_or_default();
+        let keep = s.int("keepdims", 1)? != 0;
+        if s.opset >= since && s.flag("noop_with_empty_axes")? && axes.is_empty() {
+            return match s.op_type {
+                "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" => Ok(vec![x]),
+                _ => s.refuse("noop_with_empty_axes without axes is not supported"),
+            };
+        }
+        let axes = if axes.is_empty() { (0..x.rank() as i64).collect() } else { axes };
+        let mut axes = axes.into_iter().map(|a| s.place(a, x.rank())).collect::<Result<Vec<_>, _>>()?;
+        axes.sort_unstable();
+        let reduce = |x, kind| over(x, kind, axes, keep);
+        Ok(vec![match s.op_type {
+            "ReduceSum" => reduce(x, ReduceKind::Sum),
+            "ReduceMean" => reduce(x, ReduceKind::Mean),
+            "ReduceMax" => reduce(x, ReduceKind::Max),
+            "ReduceMin" => -reduce(-x, ReduceKind::Max),
+            "ReduceL1" => reduce(x.abs(), ReduceKind::Sum),
+            "ReduceL2" => reduce(x * x, ReduceKind::Sum).sqrt(),
+            "ReduceSumSquare" => reduce(x * x, ReduceKind::Sum),
+            _ => return s.unknown(),
+        }])
     }
     fn traits(&self) -> Traits {
         if self.kind == ReduceKind::Max { Traits::EXACT } else { Traits::ROUNDING }

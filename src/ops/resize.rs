@@ -7,7 +7,8 @@
 
 use super::check::{fail, float, operands, rank};
 use super::{
-    Along, Arg, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op,
+    Along, Arg, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
+    Wanted, axes, op,
 };
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Shape, Tensor, TensorType, TypeError};
@@ -23,7 +24,7 @@ op! {
 /// Half the width of the kernel.
 const SUPPORT: f64 = 2.0;
 /// The slope of the kernel at distance 1.
-pub(crate) const CUBIC_A: f64 = -0.5;
+const CUBIC_A: f64 = -0.5;
 
 fn cubic(x: f64) -> f64 {
     let x = x.abs();
@@ -132,6 +133,40 @@ impl OpDef for Resize {
             .int("antialias", 1)
             .int("exclude_outside", 1)
             .done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Resize", 10), ("", "Upsample", 7)]
+    }
+    /// Only what this op spells; the region of interest, the extrapolated value and the rounding of the nearest do not
+    /// concern it.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let ours = s.op_type == "Resize"
+            && s.opset >= 18
+            && s.str("mode", "nearest")? == "cubic"
+            && s.str("coordinate_transformation_mode", "half_pixel")? == "half_pixel"
+            && s.str("keep_aspect_ratio_policy", "stretch")? == "stretch"
+            && s.float("cubic_coeff_a", -0.75)? == CUBIC_A
+            && s.flag("antialias")?
+            && s.flag("exclude_outside")?
+            && !(s.has(2) && s.x(2)?.dims() != [Dim::known(0)])
+            && s.has(3);
+        if !ours {
+            return s.refuse(format!(
+                "of resampling, the antialiased bicubic one of opset 18 and later to a given size is supported: mode = \
+                 cubic, antialias = 1, cubic_coeff_a = {CUBIC_A}, exclude_outside = 1, and operand 3"
+            ));
+        }
+        let irrelevant = (s.has(1), s.float("extrapolation_value", 0.0)?, s.str("nearest_mode", "")?);
+        drop(irrelevant);
+        let (x, to) = (s.x(0)?, s.dims(3)?);
+        if x.rank() != 4 || to.len() != 4 || x.dims()[..2] != to[..2] {
+            return s.refuse(format!(
+                "only the last two of four axes can be resampled, not {} to {}",
+                x.ty(),
+                Shape::from(to)
+            ));
+        }
+        s.apply(Self { to: to[2..].to_vec() }, &[x])
     }
     fn traits(&self) -> Traits {
         Traits { store_grown: true, ..Traits::ROUNDING }

@@ -1,9 +1,12 @@
 //! Softmax.
 
 use super::check::{axis, fail, float, operands};
-use super::{Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op};
+use super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    axes, op,
+};
 use crate::build::T;
-use crate::ir::{Array, Bindings, Element, Tensor, TensorType, TypeError};
+use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use ndarray::Axis;
 
 op! {
@@ -50,6 +53,25 @@ impl OpDef for Softmax {
         let last = self.axis + 1 == s.x[0].rank();
         let axis = if last { -1 } else { self.axis as i64 };
         s.node("Softmax").int("axis", axis).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Softmax", 7), ("", "LogSoftmax", 7)]
+    }
+    /// Up to opset 12 the axes from `axis` (default 1) on are one axis; from opset 13 on `axis` (default −1) is alone.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        let from = s.axis(if s.opset < 13 { 1 } else { -1 }, x)?;
+        let dims = x.dims();
+        let joined = s.opset < 13 && from + 1 < x.rank();
+        let sizes: [Dim; 2] = [dims[..from].iter().product(), dims[from..].iter().product()];
+        let (lanes, axis) = if joined { (x.reshape(sizes), 1) } else { (x, from as i64) };
+        let y = if s.op_type == "Softmax" {
+            lanes.softmax(axis)
+        } else {
+            let shifted = lanes - lanes.max_keep(&[axis]);
+            shifted - shifted.exp().sum_keep(&[axis]).log()
+        };
+        Ok(vec![y.reshape(dims)])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

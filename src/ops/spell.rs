@@ -36,6 +36,8 @@ pub enum OnnxAttr {
     Float(f32),
     /// INTS
     Ints(Vec<i64>),
+    /// FLOATS
+    Floats(Vec<f32>),
     /// STRING
     Str(String),
     /// TENSOR

@@ -1,7 +1,10 @@
 //! The largest elements along an axis, and where they are.
 
 use super::check::{axis, fail, operands};
-use super::{Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op};
+use super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    axes, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
@@ -75,6 +78,24 @@ impl OpDef for TopK {
         let call = s.node("TopK").x(0).ints_arg(&[self.k as i64]).int("axis", self.axis as i64);
         call.int("largest", 1).int("sorted", 1).done()
     }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "TopK", 7)]
+    }
+    /// Sorted is one of the orders that `sorted = 0` allows. The smallest are the largest of the negated.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        let k = if s.opset < 10 { s.maybe_int("k")? } else { s.known(1)?.first().copied() };
+        let Some(k) = k.and_then(|k| usize::try_from(k).ok()) else {
+            return s.refuse("k must be a number, not negative");
+        };
+        let op = Self { axis: s.axis(-1, x)?, k };
+        let largest = s.opset < 11 || s.int("largest", 1)? != 0;
+        if s.opset >= 11 {
+            s.int("sorted", 1)?;
+        }
+        let y = s.apply(op, &[if largest { x } else { -x }])?;
+        Ok(y.into_iter().enumerate().map(|(i, t)| if largest || i == 1 { t } else { -t }).collect())
+    }
     fn traits(&self) -> Traits {
         Traits::EXACT
     }
@@ -144,6 +165,23 @@ impl OpDef for ArgMax {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("ArgMax").int("axis", self.axis as i64).int("keepdims", 1).int("select_last_index", 0).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "ArgMax", 7), ("", "ArgMin", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = s.x(0)?;
+        let axis = s.axis(0, x)?;
+        if s.opset >= 12 && s.flag("select_last_index")? {
+            return s.refuse("select_last_index = 1 is not supported; of equal elements the first is taken");
+        }
+        let y = s.builder.apply(Self { axis }, &[if s.op_type == "ArgMin" { -x } else { x }]);
+        if s.int("keepdims", 1)? != 0 {
+            return Ok(vec![y]);
+        }
+        let mut to = x.dims();
+        to.remove(axis);
+        Ok(vec![y.reshape(to)])
     }
     fn traits(&self) -> Traits {
         Traits::EXACT

@@ -1,7 +1,9 @@
 //! Ops that mean something in training only.
 
 use super::check::{float, operands};
-use super::{Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, axes, op};
+use super::{
+    Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted, axes, op,
+};
 use crate::build::T;
 use crate::ir::{Bindings, Real, Stage, Tensor, TensorType, TypeError};
 
@@ -31,6 +33,20 @@ impl OpDef for Dropout {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Identity").done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Dropout", 7)]
+    }
+    /// The identity; what concerns training is skipped.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        if s.opset < 12 {
+            s.float("ratio", 0.5)?;
+        } else if s.has(2) && s.number(2)? != 0.0 {
+            return s.refuse("training_mode = true is not supported");
+        } else {
+            let _random = (s.has(1), s.int("seed", 0)?);
+        }
+        Ok(vec![s.x(0)?])
     }
     fn traits(&self) -> Traits {
         Traits { pure: false, ..Traits::EXACT }
@@ -73,6 +89,13 @@ impl OpDef for StopGradient {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node("Identity").done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Identity", 7)]
+    }
+    /// ONNX knows no gradients, so this is its operand.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        Ok(vec![s.x(0)?])
     }
     fn traits(&self) -> Traits {
         Traits::EXACT

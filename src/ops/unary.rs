@@ -2,8 +2,8 @@
 
 use super::check::{float, operands};
 use super::{
-    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted,
-    axes, kinds,
+    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
+    Unspellable, Vjp, Wanted, axes, kinds,
 };
 use crate::build::T;
 use crate::ir::{Bindings, Tensor, TensorType, TypeError};
@@ -147,6 +147,13 @@ impl OpDef for Unary {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.node(self.kind.onnx()).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        let since = |k| if k == UnaryKind::Erf { 9 } else { 7 };
+        UnaryKind::ALL.iter().map(|&k| ("", k.onnx(), since(k))).collect()
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        s.apply(Self { kind: s.kind(UnaryKind::ALL, UnaryKind::onnx)? }, &[s.x(0)?])
     }
     fn traits(&self) -> Traits {
         match self.kind {

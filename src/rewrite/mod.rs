@@ -11,7 +11,6 @@ mod replay;
 mod rule;
 
 pub use facts::{Estimate, Facts, Setting, When};
-pub(crate) use pattern::number;
 pub use pattern::{Match, Miss, Pat, Vars};
 pub use plan::{Plan, Rewrite};
 pub use replay::{Replay, finish, replay};

@@ -217,13 +217,9 @@ impl Match<'_> {
     }
 }
 
-/// The number of a uniform constant: of an f32 one the shortest decimal that rounds to it, so that what an
-/// author wrote as `1e-5` is `1e-5` again.
-pub(crate) fn number(g: &Graph, v: ValueId) -> Option<f64> {
-    let Op::Const(c) = &g.node(g.producer(v)?).op else { return None };
-    let t = c.value.tensor();
-    let x = t.uniform()?;
-    if t.dtype() == DType::F32 { (x as f32).to_string().parse().ok() } else { Some(x) }
+/// The number of a uniform constant.
+fn number(g: &Graph, v: ValueId) -> Option<f64> {
+    if let Op::Const(c) = &g.node(g.producer(v)?).op { c.number() } else { None }
 }
 
 struct Matcher<'f, 'a> {

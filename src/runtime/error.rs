@@ -1,13 +1,13 @@
-//! What can go wrong with an engine, sorted by what the user can do about it.
+//! Errors of engines, sorted by what the user can do about them.
 
-use super::Provider;
+use super::{BindProblem, Provider};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// What an [`EngineError`] asks of the user.
+/// The remedy that an [`EngineError`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The engine or a provider is not on this machine: install it or ask for another.
+    /// The engine or a provider is not on this machine, or it cannot run the model: install it or ask for another.
     Unavailable,
     /// The model file or a tensor is not what was expected: give another.
     BadFile,
@@ -18,22 +18,32 @@ pub enum ErrorKind {
 /// An error of an engine or a session.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The engine itself cannot be had.
+    /// The engine itself is not available.
     #[error("{engine} is not available: {reason}")]
     Unavailable {
         /// Which engine.
         engine: String,
-        /// Why, with everything that was tried.
+        /// The reason, with everything that was tried.
         reason: String,
     },
-    /// A provider that was asked for cannot be had.
+    /// A provider that was asked for is not available.
     #[error("provider `{provider}` is not available in {engine}: {reason}")]
     Provider {
         /// Which provider was asked for.
         provider: Provider,
         /// The engine that does not have it.
         engine: String,
-        /// Why.
+        /// The reason.
+        reason: String,
+    },
+    /// The CPU would run nodes that no provider asked for can run.
+    #[error(
+        "{engine}: {reason}\nlet the CPU run them with --allow-cpu-nodes, or run the whole model there with --provider cpu"
+    )]
+    CpuNodes {
+        /// Which engine.
+        engine: String,
+        /// How many nodes of which op types.
         reason: String,
     },
     /// The model file cannot be read or is not a model the engine can run.
@@ -41,28 +51,31 @@ pub enum EngineError {
     Model {
         /// The model file.
         path: PathBuf,
-        /// What the engine says about it.
+        /// The engine's message.
         reason: String,
     },
     /// The input tensors do not fit the model; every problem is named.
-    #[error("{}", describe(.0))]
+    #[error("{}", describe("the inputs do not fit the model", .0))]
     Inputs(Vec<InputProblem>),
+    /// Carried pairs or their start values do not fit the model; every problem is named.
+    #[error("{}", describe("the carried values do not fit the model", .0))]
+    Bind(Vec<BindProblem>),
     /// The engine failed while computing.
     #[error("{engine} failed while running the model: {reason}")]
     Run {
         /// Which engine.
         engine: String,
-        /// What it says.
+        /// Its message.
         reason: String,
     },
 }
 
 impl EngineError {
-    /// What the error asks of the user.
+    /// The remedy that the error asks for.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unavailable { .. } | Self::Provider { .. } => ErrorKind::Unavailable,
-            Self::Model { .. } | Self::Inputs(_) => ErrorKind::BadFile,
+            Self::Unavailable { .. } | Self::Provider { .. } | Self::CpuNodes { .. } => ErrorKind::Unavailable,
+            Self::Model { .. } | Self::Inputs(_) | Self::Bind(_) => ErrorKind::BadFile,
             Self::Run { .. } => ErrorKind::Failed,
         }
     }
@@ -103,10 +116,24 @@ pub enum InputProblem {
         /// Type and shape of the tensor given.
         found: String,
     },
+    /// It was given to a bound session that carries it.
+    #[error("input `{name}` is carried from step to step: change it with `set`")]
+    Carried {
+        /// Name of the input.
+        name: String,
+    },
+    /// It is not among the inputs that a bound session carries.
+    #[error("`{name}` is not carried: carried are {known}")]
+    NotCarried {
+        /// Name of the input.
+        name: String,
+        /// The carried names.
+        known: String,
+    },
 }
 
-fn describe(problems: &[InputProblem]) -> String {
-    let mut out = String::from("the inputs do not fit the model");
+fn describe<P: std::fmt::Display>(what: &str, problems: &[P]) -> String {
+    let mut out = what.to_owned();
     for p in problems {
         let _ = write!(out, "\n  {p}");
     }

@@ -51,11 +51,20 @@ fn signature<D: fmt::Display>(dtype: DType, shape: &[D]) -> String {
     format!("{dtype}[{}]", dims.join(", "))
 }
 
-/// Checks `inputs` against what a model declares.
+/// Checks `inputs` against the inputs that a model declares.
 ///
 /// # Errors
 /// [`EngineError::Inputs`] with every missing, unknown, repeated and wrongly typed or shaped input.
 pub fn check_inputs(ports: &[Port], inputs: &[(String, Tensor)]) -> Result<(), EngineError> {
+    let (problems, _) = problems(ports, inputs);
+    if problems.is_empty() { Ok(()) } else { Err(EngineError::Inputs(problems)) }
+}
+
+/// Every way in which `inputs` do not fit `ports`, and the sizes of the symbols that those which fit decide.
+pub(super) fn problems<'p>(
+    ports: &'p [Port],
+    inputs: &[(String, Tensor)],
+) -> (Vec<InputProblem>, BTreeMap<&'p str, usize>) {
     let mut problems = Vec::new();
     let mut bound: BTreeMap<&str, usize> = BTreeMap::new();
     for port in ports {
@@ -82,7 +91,7 @@ pub fn check_inputs(ports: &[Port], inputs: &[(String, Tensor)]) -> Result<(), E
     for (name, _) in inputs.iter().filter(|(name, _)| ports.iter().all(|p| p.name != *name)) {
         problems.push(InputProblem::Unknown { name: name.clone(), known: known() });
     }
-    if problems.is_empty() { Ok(()) } else { Err(EngineError::Inputs(problems)) }
+    (problems, bound)
 }
 
 /// Whether the tensor fits, binding the symbols it decides. A tensor that does not fit binds nothing,

@@ -1,4 +1,4 @@
-//! Execution providers by the names users type. Knows nothing of how an engine reaches them.
+//! Execution providers by the names that users type. How an engine reaches them is not known here.
 
 use std::fmt;
 use std::str::FromStr;

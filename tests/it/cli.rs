@@ -1,5 +1,8 @@
 //! The command line as users meet it: exit codes, what is said and where, and what is left behind.
 
+mod bench;
+mod engine;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,9 +102,13 @@ fn cat() -> String {
     repository("examples/cat.jpg")
 }
 
-/// Whether `doctor` finds an ONNX Runtime here.
+/// Whether this program has ONNX Runtime, which is put into the tool's cache on first use; `doctor` then finds it.
 fn has_ort(p: &Place) -> bool {
-    p.vit(&["doctor", "--json"]).code == 0
+    #[cfg(feature = "runtime")]
+    vit_onnx::runtime::ort::install(&mut |_| ()).unwrap_or_else(|e| panic!("{e}"));
+    let found = p.vit(&["doctor", "--json"]).code == 0;
+    assert_eq!(found, cfg!(feature = "runtime"));
+    found
 }
 
 const MODEL: &str = "variant = 'vit'\nimage_size = 16\npatch_size = 4\nnum_classes = 7\ndim = 24\ndepth = 2\nheads = 3\nmlp_dim = 40\ndim_head = 8\n";
@@ -508,7 +515,7 @@ fn list_is_for_people_and_machines() {
 #[test]
 fn the_help_is_worth_reading() {
     let p = Place::new();
-    let pages = ["", "build", "verify", "predict"];
+    let pages = ["", "build", "verify", "predict", "bench"];
     let text: BTreeMap<&str, String> = pages
         .into_iter()
         .map(|c| {

@@ -4,15 +4,22 @@
 
 mod architecture;
 mod attention_maps;
+#[cfg(feature = "runtime")]
+mod bound;
 mod cli;
 mod conformance;
+#[cfg(feature = "runtime")]
+mod engines;
 mod fuzz;
 mod golden;
 #[cfg(feature = "runtime")]
 mod image_size;
 mod manifests;
+#[cfg(feature = "runtime")]
+mod older_opsets;
 mod parity;
 mod properties;
+mod reading;
 #[cfg(feature = "runtime")]
 mod spelling;
 mod support;

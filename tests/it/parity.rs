@@ -124,7 +124,7 @@ fn files_agree_with_pytorch_in_both_engines() {
             for engine in engines {
                 let label = format!("{target} in {}", engine.name());
                 let mut session = engine
-                    .load(&path, &SessionOptions { threads: Some(1), providers: Vec::new() })
+                    .load(&path, &SessionOptions { threads: Some(1), ..SessionOptions::default() })
                     .unwrap_or_else(|e| panic!("{}/{} {label}: {e}", case.set, case.name));
                 let mut run = |x: Tensor| {
                     let got = session.run(&[("pixel_values".to_owned(), x)]);

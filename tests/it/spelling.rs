@@ -2,36 +2,16 @@
 //! with the value that the op table gives.
 
 use crate::support::engines::ort;
+use crate::support::samples::operands;
 use vit_onnx::build::Builder;
-use vit_onnx::ir::{Stage, Symbol, Tensor, TensorType};
+use vit_onnx::eval;
+use vit_onnx::ir::{Stage, Tensor};
 use vit_onnx::lower;
 use vit_onnx::onnx::{self, External, WriteOptions};
-use vit_onnx::ops::{Exactness, Op, Program, Sample, SampleOperand};
+use vit_onnx::ops::{Exactness, Op, Program};
 use vit_onnx::passes::{self, Ctx, Options};
 use vit_onnx::runtime::{Engine, Interpreter, SessionOptions};
 use vit_onnx::target::Target;
-use vit_onnx::{eval, ir};
-
-/// Operands of a sample: a fixed sawtooth in its range, given values as they are.
-fn operands(s: &Sample) -> Vec<(TensorType, Tensor)> {
-    let (lo, hi) = s.range;
-    let mut seed = 0.37f64;
-    let mut env = ir::Bindings::new();
-    let mut draw = || {
-        seed = (seed * 997.0 + 0.123).fract();
-        lo + (hi - lo) * seed
-    };
-    let one = |o: &SampleOperand| match o {
-        SampleOperand::Given(t) => (TensorType::new(t.dtype(), t.shape()), t.clone()),
-        SampleOperand::Drawn(ty) => {
-            env.extend(ty.shape.iter().flat_map(|d| d.symbols().cloned().collect::<Vec<Symbol>>()).map(|s| (s, 2)));
-            let shape = ty.shape.eval(&env).expect("symbols are bound");
-            let data: Vec<f64> = (0..shape.iter().product()).map(|_| draw()).collect();
-            (ty.clone(), Tensor::new(&shape, data).cast(ty.dtype))
-        }
-    };
-    s.operands.iter().map(one).collect()
-}
 
 #[test]
 fn every_spelling_means_what_the_table_says() {

@@ -12,9 +12,15 @@ pub(in crate::cli) struct EngineArgs {
     /// What runs the model.
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     pub(in crate::cli) engine: EngineChoice,
-    /// Execution providers in order of preference: cpu, cuda, tensorrt. One that is not available is an error.
+    /// Execution providers in order of preference: cpu, cuda, tensorrt. One that is not available is an error. Unless
+    /// given, a file built for ort-cuda needs cuda, one built for tensorrt needs tensorrt and cuda, and the CPU runs
+    /// any other.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(in crate::cli) provider: Vec<Provider>,
+    /// Let the CPU run nodes that no provider can run; without this they are an error. `--provider cuda,cpu` does the
+    /// same.
+    #[arg(long)]
+    pub(in crate::cli) allow_cpu_nodes: bool,
     /// The ONNX Runtime library, or the folder it is in; `ORT_DYLIB_PATH` otherwise, or what is found on this machine.
     #[arg(long, value_name = "PATH")]
     pub(in crate::cli) ort_lib: Option<PathBuf>,
@@ -23,7 +29,7 @@ pub(in crate::cli) struct EngineArgs {
     pub(in crate::cli) threads: Option<usize>,
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+pub(super) fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 1..=1024) => Ok(n),
         _ => Err("expected a number from 1 to 1024".into()),
@@ -96,7 +102,7 @@ Examples:
   vit-onnx predict vit.onnx photos/*.jpg --labels imagenet.txt --json
   vit-onnx build --variant vit --preset base-16 --weights vit.safetensors --output-tensor attentions -o seen.onnx
   vit-onnx predict seen.onnx cat.jpg --attention heat.png --layer 11
-Images are resized, cropped and normalised as the model file says, or as usual for ImageNet where it says nothing.";
+Images are resized, cropped and normalized as the model file says, or as usual for ImageNet where it says nothing.";
 
 fn top(text: &str) -> Result<usize, String> {
     match text.parse() {

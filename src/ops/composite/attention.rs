@@ -2,7 +2,8 @@
 
 use super::super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
 use super::super::{
-    Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted, axes, op,
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab,
+    Wanted, axes, op,
 };
 use super::evaluate;
 use crate::build::T;
@@ -74,6 +75,33 @@ impl OpDef for Attention {
         }
         s.since("Attention", 23)?;
         s.node("Attention").float("scale", self.scale.0).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Attention", 23)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let mut x = vec![s.x(0)?, s.x(1)?, s.x(2)?];
+        let bias = s.has(3);
+        if bias {
+            x.push(s.x(3)?);
+        }
+        if s.has(4) || s.has(5) || s.results > 1 {
+            return s.refuse("a cache of keys and values, and results besides the first, are not supported");
+        }
+        if x.iter().take(3).any(|t| t.rank() != 4) || x.iter().any(|t| !t.dtype().is_float()) {
+            return s
+                .refuse(format!("queries, keys and values of four axes and a float mask are supported, found {x:?}"));
+        }
+        if s.flag("is_causal")? || s.float("softcap", 0.0)? != 0.0 {
+            return s.refuse("is_causal and softcap are not supported; a causal mask can be operand 3");
+        }
+        let scale = match (s.maybe_float("scale")?, x[0].dim(3).size()) {
+            (Some(scale), _) => scale,
+            (None, Some(size @ 1..)) => (size as f64).sqrt().recip(),
+            _ => return s.refuse("without scale, the last axis of the queries must have a known size"),
+        };
+        s.int("qk_matmul_output_mode", 0)?;
+        s.apply(Self { scale: scale.into(), bias }, &x)
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

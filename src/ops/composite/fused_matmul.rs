@@ -2,8 +2,8 @@
 
 use super::super::check::{operands, rank_at_least};
 use super::super::{
-    Cost, EvalError, Grad, Link, MICROSOFT, MatMul, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted,
-    axes, op,
+    Cost, EvalError, Grad, Link, MICROSOFT, MatMul, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
+    Vjp, Vocab, Wanted, axes, op,
 };
 use super::evaluate;
 use crate::build::T;
@@ -50,6 +50,16 @@ impl OpDef for FusedMatMul {
         s.microsoft("FusedMatMul")?;
         let call = s.node("FusedMatMul").domain(MICROSOFT).float("alpha", self.alpha.0);
         call.int("transA", self.trans_a.into()).int("transB", self.trans_b.into()).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![(MICROSOFT, "FusedMatMul", 1)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        if s.flag("transBatchA")? || s.flag("transBatchB")? {
+            return s.refuse("transBatchA and transBatchB are not supported");
+        }
+        let (trans_a, trans_b) = (s.flag("transA")?, s.flag("transB")?);
+        s.apply(Self { trans_a, trans_b, alpha: s.float("alpha", 1.0)?.into() }, &[s.x(0)?, s.x(1)?])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

@@ -2,12 +2,13 @@
 
 use super::super::check::{float, operands};
 use super::super::{
-    Cost, EvalError, Grad, Link, MICROSOFT, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted, axes, op,
+    Cost, EvalError, Grad, Link, MICROSOFT, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
+    Vocab, Wanted, axes, op,
 };
 use super::evaluate;
 use crate::build::T;
 use crate::ir::{Bindings, Tensor, TensorType, TypeError};
-use std::f64::consts::FRAC_1_SQRT_2;
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
 /// `x · Φ(x)`, exactly: `x · (erf(x/√2) + 1) / 2` (Hendrycks and Gimpel, 1606.08415).
 pub fn gelu<V: Vocab>(x: V) -> V {
@@ -37,6 +38,25 @@ impl OpDef for Gelu {
         }
         s.microsoft("Gelu before opset 20")?;
         s.node("Gelu").domain(MICROSOFT).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Gelu", 20), (MICROSOFT, "Gelu", 1), (MICROSOFT, "BiasGelu", 1), (MICROSOFT, "FastGelu", 1)]
+    }
+    /// The approximation by tanh is a formula in primitives.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let x = if s.op_type != "Gelu" && s.has(1) { s.x(0)? + s.x(1)? } else { s.x(0)? };
+        let tanh = match s.domain {
+            MICROSOFT => s.op_type == "FastGelu",
+            _ => match s.str("approximate", "none")?.as_str() {
+                "none" => false,
+                "tanh" => true,
+                other => return s.refuse(format!("approximate = {other} is not supported; none and tanh are")),
+            },
+        };
+        if !tanh {
+            return s.apply(Self {}, &[x]);
+        }
+        Ok(vec![x * (((x + x * x * x * 0.044715) * FRAC_2_PI.sqrt()).tanh() + 1.0) * 0.5])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

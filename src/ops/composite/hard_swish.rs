@@ -2,7 +2,8 @@
 
 use super::super::check::{float, operands};
 use super::super::{
-    Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted, axes, op,
+    Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, Wanted,
+    axes, op,
 };
 use super::evaluate;
 use crate::build::T;
@@ -34,6 +35,12 @@ impl OpDef for HardSwish {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.since("HardSwish", 14)?;
         s.node("HardSwish").done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "HardSwish", 14)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        s.apply(Self {}, &[s.x(0)?])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

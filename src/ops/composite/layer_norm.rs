@@ -2,7 +2,8 @@
 
 use super::super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
 use super::super::{
-    Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Vocab, Wanted, axes, op,
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab,
+    Wanted, axes, op,
 };
 use super::evaluate;
 use crate::build::T;
@@ -62,6 +63,36 @@ impl OpDef for LayerNormalization {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.since("LayerNormalization", 17)?;
         s.node("LayerNormalization").int("axis", -1).float("epsilon", self.epsilon.0).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "LayerNormalization", 17)]
+    }
+    /// Several axes are normalized as one.
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let (x, bias) = (s.x(0)?, s.has(2));
+        let from = s.axis(-1, x)?;
+        let op = Self { epsilon: s.float("epsilon", 1e-5)?.into(), bias };
+        if s.int("stash_type", 1)? != 1 {
+            return s.refuse("stash_type must be 1");
+        }
+        let mut all = vec![x, s.x(1)?];
+        if bias {
+            all.push(s.x(2)?);
+        }
+        if from + 1 == x.rank() {
+            return s.apply(op, &all);
+        }
+        let dims = x.dims();
+        if all[1..].iter().any(|t| t.dims() != dims[from..]) {
+            let found = x.ty();
+            return s.refuse(format!("weight and bias must have the shape of axes {from} and later of {found}"));
+        }
+        let flat = |t: T<'g>, kept: usize| {
+            let dims = t.dims();
+            t.reshape(dims[..kept].iter().cloned().chain([dims[kept..].iter().product()]).collect::<Vec<_>>())
+        };
+        let all: Vec<T<'g>> = all.iter().enumerate().map(|(i, &t)| flat(t, if i == 0 { from } else { 0 })).collect();
+        Ok(vec![s.builder.apply(op, &all).reshape(dims)])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

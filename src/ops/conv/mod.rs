@@ -12,7 +12,10 @@ pub use transpose::ConvTranspose;
 
 use super::check::{equal, fail, float, operands, rank, same_dtype};
 use super::region::{Narrowed, overlap};
-use super::{Along, Cost, EvalError, Grad, Link, OpDef, Sample, Say, Spell, Traits, Unspellable, Vjp, Wanted, op};
+use super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Say, Site, Spell, Traits, Unread, Unspellable, Vjp,
+    Wanted, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use kernel::Slide;
@@ -158,6 +161,47 @@ impl Conv {
         Ok(())
     }
 
+    /// The attributes of `Conv` and `ConvTranspose` in ONNX, without the bias.
+    fn read_attributes<'g>(s: &Site<'_, 'g>, x: T<'g>, w: T<'g>) -> Result<Self, Unread> {
+        if x.rank() != 4 || w.rank() != 4 {
+            return s.refuse(format!(
+                "images of two dimensions are supported, not {} with the kernel {}",
+                x.ty(),
+                w.ty()
+            ));
+        }
+        let kernel = &w.dims()[2..];
+        if s.ints("kernel_shape")?.is_some_and(|k| k.iter().map(|&n| Dim::known(n)).ne(kernel.iter().cloned())) {
+            return s.refuse(format!("kernel_shape is not that of the kernel {}", w.ty()));
+        }
+        let Some(groups) = usize::try_from(s.int("group", 1)?).ok() else { return s.refuse("group is negative") };
+        let op = Self { strides: s.sizes("strides", 1)?, dilations: s.sizes("dilations", 1)?, groups, ..Self::new() };
+        let pads = match s.str("auto_pad", "NOTSET")?.as_str() {
+            "NOTSET" => s.sizes("pads", 0)?,
+            "VALID" => [0; 4],
+            "SAME_UPPER" if s.op_type == "Conv" => op.same(s, x, kernel, false)?,
+            "SAME_LOWER" if s.op_type == "Conv" => op.same(s, x, kernel, true)?,
+            other => return s.refuse(format!("auto_pad = {other} is not supported; give pads")),
+        };
+        Ok(Self { pads, ..op })
+    }
+
+    /// The padding with which there is an output for each stride begun; the odd one goes before with `lower`, else after.
+    fn same<'g>(&self, s: &Site<'_, 'g>, x: T<'g>, kernel: &[Dim], lower: bool) -> Result<[usize; 4], Unread> {
+        let mut pads = [0; 4];
+        for i in 0..2 {
+            let window = span(&kernel[i], self.dilations[i]).size();
+            let (Some(size), Some(window), stride @ 1..) = (x.dim(2 + i as i64).size(), window, self.strides[i]) else {
+                return s.refuse("auto_pad = SAME needs an image and a kernel of known size and a positive stride");
+            };
+            let reach = (size.div_ceil(stride).max(1) - 1).saturating_mul(stride).saturating_add(window);
+            let all = reach.saturating_sub(size);
+            pads[i] = if lower { all.div_ceil(2) } else { all / 2 };
+            pads[2 + i] = all - pads[i];
+        }
+        Ok(pads)
+    }
+
     /// The attributes in ONNX, and the kernel size where it is known.
     fn spell<'s, 'a>(&self, say: Say<'s, 'a>, w: &TensorType) -> Say<'s, 'a> {
         let say = say.x(0).x(1);
@@ -277,6 +321,14 @@ impl OpDef for Conv {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         let w = s.x[1];
         self.spell(s.node("Conv"), w).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "Conv", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let (x, w) = (s.x(0)?, s.x(1)?);
+        let op = Self::read_attributes(s, x, w)?;
+        if s.has(2) { s.apply(op.with_bias(), &[x, w, s.x(2)?]) } else { s.apply(op, &[x, w]) }
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

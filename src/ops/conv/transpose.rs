@@ -1,7 +1,10 @@
 //! The adjoint of a convolution in its image.
 
 use super::super::check::{equal, fail, operands};
-use super::super::{Along, Cost, EvalError, Grad, Link, OpDef, Sample, Spell, Traits, Unspellable, Vjp, Wanted, op};
+use super::super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    op,
+};
 use super::{Conv, images, kernel, span};
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
@@ -82,6 +85,17 @@ impl OpDef for ConvTranspose {
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         let w = s.x[1];
         self.adjoint().spell(s.node("ConvTranspose"), w).ints("output_padding", self.output_padding).done()
+    }
+    fn onnx_ops() -> Vec<OnnxOp> {
+        vec![("", "ConvTranspose", 7)]
+    }
+    fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
+        let (x, w) = (s.x(0)?, s.x(1)?);
+        let Conv { strides, pads, dilations, groups, .. } = Conv::read_attributes(s, x, w)?;
+        let op = Self { strides, pads, dilations, output_padding: s.sizes("output_padding", 0)?, groups };
+        let y = s.builder.apply(op, &[x, w]);
+        let column = |c: T<'g>| c.reshape([c.dim(0), 1.into(), 1.into()]);
+        Ok(vec![if s.has(2) { y + column(s.x(2)?) } else { y }])
     }
     fn traits(&self) -> Traits {
         Traits::ROUNDING

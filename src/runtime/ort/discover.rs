@@ -36,7 +36,7 @@ impl Search {
         let found = self.walk(&mut |candidate| {
             tried.push(candidate);
             let last = tried.last().filter(|c| matches!(c.outcome, Outcome::Usable(_)));
-            // A named library ends the search whatever became of it.
+            // A named library ends the search, whatever the outcome.
             last.is_some() || tried.last().is_some_and(|c| c.source <= Source::Variable)
         });
         match tried.pop() {
@@ -65,7 +65,7 @@ impl Search {
         Discovery { candidates, chosen }
     }
 
-    /// Hands candidates to `stop` until it returns true; true when it did.
+    /// Passes candidates to `stop` until it returns true. Returns whether it did.
     fn walk(&self, stop: &mut dyn FnMut(Candidate) -> bool) -> bool {
         let named = [(Source::Argument, &self.argument), (Source::Variable, &self.surroundings.dylib_path)];
         for (source, path) in named {

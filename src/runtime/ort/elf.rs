@@ -2,7 +2,7 @@
 //!
 //! The system loader maps the segments a header announces and touches them: a library that was cut
 //! short, by a full disk or a broken download, ends the process with SIGBUS. So the announced
-//! segments are compared with the file's size first. On systems that do not use ELF nothing is checked.
+//! segments are compared with the file's size first. Systems that do not use ELF get no check.
 
 use super::ProbeError;
 use std::io::{Read, Seek, SeekFrom};

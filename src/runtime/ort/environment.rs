@@ -1,4 +1,4 @@
-//! Enters ONNX Runtime: one library and one environment for the life of the process.
+//! Loads ONNX Runtime: one library and one environment for the life of the process.
 
 use super::session::OrtSession;
 use super::{Found, Search, Version};
@@ -15,26 +15,26 @@ pub struct OrtEngine {
     providers: Vec<Provider>,
 }
 
-/// The library entered first; `ort` can hold no other.
-static ENTERED: Mutex<Option<OrtEngine>> = Mutex::new(None);
+/// The library loaded first; `ort` can hold no other.
+static LOADED: Mutex<Option<OrtEngine>> = Mutex::new(None);
 
 impl OrtEngine {
-    /// Searches for the library and enters it.
+    /// Searches for the library and loads it.
     ///
     /// # Errors
     /// [`EngineError::Unavailable`] when none can be used, naming everything that was tried.
     pub fn discover(search: &Search) -> Result<Self, EngineError> {
         let found = search.find().map_err(|e| unavailable(e.to_string()))?;
-        Self::enter(&found)
+        Self::open(&found)
     }
 
-    /// Enters a library that was found, or returns the engine when it is entered already.
+    /// Loads a library that was found, or returns its engine when it is loaded already.
     ///
     /// # Errors
-    /// [`EngineError::Unavailable`] when it cannot be entered or the process holds another one.
-    pub fn enter(found: &Found) -> Result<Self, EngineError> {
-        let mut entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = &*entered {
+    /// [`EngineError::Unavailable`] when it cannot be loaded or the process holds another one.
+    pub fn open(found: &Found) -> Result<Self, EngineError> {
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = &*loaded {
             return if same_library(&engine.library.path, &found.path) {
                 Ok(engine.clone())
             } else {
@@ -50,14 +50,14 @@ impl OrtEngine {
             .map_err(|e| failed(&e))?
             .with_name("vit-onnx")
             .with_telemetry(false)
-            // What matters comes back as an error value; the rest must not reach stderr.
+            // Failures come back as error values; messages must not reach stderr.
             .with_logger(Arc::new(|_, _, _, _, _| {}))
             .build()
             .map_err(|e| failed(&e))?;
-        // The environment asks for every message down to the finest; spare the runtime writing them.
+        // The environment asks for messages of every level; nobody reads them.
         environment.set_log_level(::ort::logging::LogLevel::Fatal);
         let engine = Self { environment, library: found.clone(), providers: offered() };
-        *entered = Some(engine.clone());
+        *loaded = Some(engine.clone());
         Ok(engine)
     }
 
@@ -71,8 +71,8 @@ impl OrtEngine {
         &self.library.version
     }
 
-    /// Providers the library was built with. That one is listed does not mean that this machine has
-    /// the hardware and drivers for it; loading a session tells.
+    /// Providers that the library was built with. This machine may lack the hardware and drivers for them, which shows
+    /// when a model is loaded.
     pub fn providers(&self) -> &[Provider] {
         &self.providers
     }

@@ -2,8 +2,8 @@
 //! library into the tool's cache.
 //!
 //! The folder of a version appears in the cache whole or not at all, by one rename; of several
-//! installations at the same time one wins and the others use what it put there. Nothing of Python
-//! is needed afterwards.
+//! installations at the same time one wins and the others use its result. Python is not needed
+//! afterwards.
 
 use super::candidates::{cache_folder, is_library_name, libraries_in};
 use super::probe::{ProbeError, Version, probe};
@@ -31,7 +31,7 @@ pub enum Progress {
     Present(PathBuf),
     /// The package client was started.
     Fetching {
-        /// What is fetched: `onnxruntime==1.31.1`.
+        /// The package: `onnxruntime==1.31.1`.
         package: String,
         /// The interpreter whose package client is used.
         interpreter: String,
@@ -67,9 +67,9 @@ pub enum InstallError {
     /// The package client failed.
     #[error("{command} failed:\n{output}")]
     Fetch {
-        /// What was run.
+        /// The command.
         command: String,
-        /// The end of what it said.
+        /// The end of its output.
         output: String,
     },
     /// The package is not what it should be.
@@ -77,7 +77,7 @@ pub enum InstallError {
     Package {
         /// The wheel.
         package: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The library in the package cannot be used here.
@@ -85,7 +85,7 @@ pub enum InstallError {
     Library {
         /// The unpacked library.
         library: PathBuf,
-        /// Why.
+        /// The reason.
         reason: ProbeError,
     },
     /// The cache cannot be written.
@@ -93,7 +93,7 @@ pub enum InstallError {
     Cache {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: std::io::Error,
     },
 }
@@ -140,7 +140,7 @@ fn usable(folder: &Path, version: &str) -> Option<PathBuf> {
     libraries_in(folder).into_iter().find(|library| probe(library).ok() == wanted)
 }
 
-/// Has the package client download the wheel into `folder`.
+/// Makes the package client download the wheel into `folder`.
 fn fetch(folder: &Path, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, InstallError> {
     let has_pip = |i: &&&str| python::answer(python::command(i).args(["-m", "pip", "--version"])).is_some();
     let interpreter = python::INTERPRETERS.iter().find(has_pip);
@@ -202,7 +202,7 @@ fn place(wheel: &Path, version: &str, target: &Path, staging: &Path) -> Result<P
             // Someone else was faster.
             return Ok(library);
         }
-        // What is there is damaged, or the rename failed for another reason, which the second one tells.
+        // The folder there is damaged, or the rename failed for another reason, which the second one reports.
         let _ = std::fs::rename(target, staging.join("damaged"));
         if let Err(reason) = std::fs::rename(&unpacked, target) {
             return usable(target, version).ok_or_else(|| InstallError::Cache { path: target.to_path_buf(), reason });
@@ -211,7 +211,7 @@ fn place(wheel: &Path, version: &str, target: &Path, staging: &Path) -> Result<P
     Ok(target.join(library.file_name().expect("a file of a folder has a name")))
 }
 
-/// Unpacks the shared libraries and the licence texts of a wheel, which is a zip archive, flat into
+/// Unpacks the shared libraries and the license texts of a wheel, which is a zip archive, flat into
 /// `folder`.
 fn unpack(wheel: &Path, folder: &Path) -> Result<(), InstallError> {
     let bad = |e: &dyn fmt::Display| InstallError::Package { package: wheel.to_path_buf(), reason: e.to_string() };

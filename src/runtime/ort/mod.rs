@@ -1,15 +1,17 @@
 //! ONNX Runtime, loaded at run time through the `ort` crate.
 //!
-//! The library is found, opened and its version read ([`Search`]) *before* `ort` is entered, so that a
-//! missing, wrong or damaged library is an error message that lists what was tried; `ort` itself would
-//! panic. One process can hold one ONNX Runtime: the first library entered stays.
+//! [`Search`] finds and opens the library and reads its version *before* `ort` loads it, so that a missing, wrong or
+//! damaged library is an error message that lists everything tried; `ort` itself would panic. A process can hold one
+//! ONNX Runtime: the first library loaded stays.
 
+mod bound;
 mod candidates;
 mod carry;
 mod discover;
 mod elf;
 mod environment;
 mod install;
+mod placement;
 mod probe;
 mod python;
 mod report;

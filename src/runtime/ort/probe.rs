@@ -1,8 +1,8 @@
-//! Opens a library and asks it which ONNX Runtime it is, without entering `ort`.
+//! Opens a library and asks it which ONNX Runtime it is, without loading `ort`.
 //!
 //! This is the only file of the room with `unsafe` code. Everything that can be refused before the
 //! loader maps the file (not a regular file, not a shared library, cut short) is refused first,
-//! because the loader answers some of these with a signal or by waiting for ever.
+//! because the loader answers some of these with a signal or by waiting forever.
 #![allow(unsafe_code)]
 
 use super::elf;
@@ -59,7 +59,7 @@ pub enum ProbeError {
     /// The system loader refuses it.
     #[error("the system loader refuses it: {0}")]
     Loader(String),
-    /// It loads but is something else.
+    /// A library other than ONNX Runtime.
     #[error("a shared library, but not ONNX Runtime (it does not export OrtGetApiBase)")]
     NotOnnxRuntime,
     /// It does not state a version that can be read.
@@ -81,7 +81,7 @@ pub enum ProbeError {
 pub(super) fn probe(path: &Path) -> Result<Version, ProbeError> {
     let by_name = path.components().count() == 1 && !path.exists();
     let path = if by_name { path.to_path_buf() } else { regular_library(path)? };
-    // SAFETY: loading a library runs its initialisers, which is what asking for it means. The file was
+    // SAFETY: loading a library runs its initializers, which is what asking for it means. The file was
     // checked to be a complete shared library, or is one the system loader finds by its well-known name.
     let library = unsafe { libloading::Library::new(&path) };
     let library = std::mem::ManuallyDrop::new(library.map_err(|e| ProbeError::Loader(loader_message(&e)))?);
@@ -151,13 +151,13 @@ mod tests {
         Ok(())
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[test]
-    fn another_library_is_told_apart() {
+    fn another_library_is_recognized() {
         // The C library is mapped in this process, whatever its path is.
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
         let libc = maps.split_whitespace().find(|w| w.starts_with('/') && w.contains("libc.so"));
-        let Some(libc) = libc else { return };
+        let libc = libc.expect("the C library is mapped");
         assert_eq!(probe(Path::new(libc)), Err(ProbeError::NotOnnxRuntime));
     }
 }

@@ -1,7 +1,7 @@
 //! Asks the machine's Python where its packages are and whether it can fetch one.
 //!
 //! Python is started in safe-path mode and never imports the package itself; every question has a
-//! time limit, because a broken environment may wait for ever.
+//! time limit, because a broken environment may wait forever.
 
 use std::io::Read;
 use std::path::PathBuf;

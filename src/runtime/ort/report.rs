@@ -1,6 +1,6 @@
-//! What a search for the library reports: every place, what became of it, and in what words.
+//! The report of a search for the library: every place, the outcome there, and the words for people.
 //!
-//! Knows nothing of how places are found or libraries opened.
+//! It does not know how places are found or libraries opened.
 
 use super::probe::{ProbeError, Version};
 use std::fmt;
@@ -36,14 +36,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// What became of a candidate.
+/// The outcome of trying a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is an ONNX Runtime this program can use.
+    /// An ONNX Runtime that this program can use.
     Usable(Version),
-    /// There is no library at that place, which is not a fault.
+    /// No library is at that place, which is not a fault.
     Absent,
-    /// There is something, and it cannot be used.
+    /// A library is there, and it cannot be used.
     Refused(ProbeError),
 }
 
@@ -54,7 +54,7 @@ pub struct Candidate {
     pub source: Source,
     /// The library, or the folder in which there is none.
     pub path: PathBuf,
-    /// What became of it.
+    /// The outcome there.
     pub outcome: Outcome,
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// A library that can be entered.
+/// A library that can be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Where it comes from.
@@ -111,7 +111,7 @@ impl fmt::Display for NotFound {
     }
 }
 
-/// Everything there is, for `doctor`.
+/// Every candidate, for `doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discovery {
     /// Every place, in the order of the search.

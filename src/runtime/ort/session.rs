@@ -1,22 +1,37 @@
 //! A model loaded into ONNX Runtime.
 //!
-//! A provider that was asked for is registered or loading fails; the CPU is never a silent substitute.
+//! A provider that was asked for is registered or loading fails, and it runs every node or loading fails; the CPU is
+//! never a silent substitute.
 
 use super::OrtEngine;
+use super::bound::Kept;
 use super::carry::{port, tensor, value};
+use super::placement::Listener;
 use crate::ir::Tensor;
-use crate::runtime::{Engine as _, EngineError, Port, Provider, Session, SessionOptions, check_inputs};
+use crate::runtime::bound::Plan;
+use crate::runtime::placement::counts;
+use crate::runtime::{
+    Bound, Engine as _, EngineError, Placement, Port, Provider, Session, SessionOptions, check_inputs,
+};
 use ::ort::ep::{CUDA, ExecutionProviderDispatch, TensorRT};
-use ::ort::session::Session as Native;
+use ::ort::logging::LogLevel;
 use ::ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ::ort::session::{RunOptions, Session as Native};
 use ::ort::value::Outlet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) struct OrtSession {
-    native: Native,
-    engine: String,
+    pub(super) native: Native,
+    /// Name of the engine, for messages.
+    pub(super) engine: String,
+    /// Whether a provider other than the CPU runs the model.
+    pub(super) accelerated: bool,
+    /// Keeps the log of a session whose placement was read from being written at every run.
+    pub(super) quiet: RunOptions,
+    placement: Option<Placement>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    profiled: bool,
 }
 
 impl OrtSession {
@@ -34,7 +49,8 @@ impl OrtSession {
         }
         // The CPU can run everything, so nothing after it in the order of preference is ever reached.
         let accelerators = || options.providers.iter().copied().take_while(|p| *p != Provider::Cpu);
-        let mut builder = base(engine, options)?;
+        let listener = (!options.providers.is_empty()).then(Listener::default);
+        let mut builder = base(engine, options, listener.as_ref())?;
         for provider in accelerators() {
             builder = builder.with_execution_providers([dispatch(provider)]).map_err(|e| EngineError::Provider {
                 provider,
@@ -42,14 +58,16 @@ impl OrtSession {
                 reason: said(&e),
             })?;
         }
+        let loads_on_cpu = || {
+            let plain = base(engine, &SessionOptions::default(), None);
+            plain.is_ok_and(|mut b| b.commit_from_file(model).is_ok())
+        };
         let native = builder.commit_from_file(model).map_err(|e| {
             let reason = said(&e);
             match accelerators().next() {
                 // The runtime reports a missing device and a bad model alike; a model that loads on
                 // the CPU is not at fault.
-                Some(provider) if base(engine, options).is_ok_and(|mut b| b.commit_from_file(model).is_ok()) => {
-                    EngineError::Provider { provider, engine: engine.name(), reason }
-                }
+                Some(provider) if loads_on_cpu() => EngineError::Provider { provider, engine: engine.name(), reason },
                 _ => model_error(model, reason),
             }
         })?;
@@ -57,7 +75,24 @@ impl OrtSession {
             outlets.iter().map(|o| port(o).map_err(|reason| model_error(model, reason))).collect::<Result<Vec<_>, _>>()
         };
         let (inputs, outputs) = (ports(native.inputs())?, ports(native.outputs())?);
-        Ok(Self { native, engine: engine.name(), inputs, outputs })
+        let placement = listener.and_then(Listener::placement);
+        let (accelerated, profiled) = (accelerators().next().is_some(), options.profile.is_some());
+        if accelerated && !options.allow_cpu_nodes && !options.providers.contains(&Provider::Cpu) {
+            let asked: Vec<&str> = options.providers.iter().map(|p| p.name()).collect();
+            refuse_cpu_nodes(placement.as_ref(), &asked.join(", "))
+                .map_err(|reason| EngineError::CpuNodes { engine: engine.name(), reason })?;
+        }
+        let quiet = || -> Result<RunOptions, ::ort::Error> {
+            let mut options = RunOptions::new()?;
+            options.set_log_level(LogLevel::Fatal)?;
+            Ok(options)
+        };
+        let quiet = quiet().map_err(|e| unavailable(engine, &e))?;
+        Ok(Self { native, engine: engine.name(), accelerated, quiet, placement, inputs, outputs, profiled })
+    }
+
+    pub(super) fn failed(&self, e: &::ort::Error) -> EngineError {
+        EngineError::Run { engine: self.engine.clone(), reason: said(e) }
     }
 }
 
@@ -70,6 +105,10 @@ impl Session for OrtSession {
         &self.outputs
     }
 
+    fn placement(&self) -> Option<&Placement> {
+        self.placement.as_ref()
+    }
+
     fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, EngineError> {
         check_inputs(&self.inputs, inputs)?;
         let engine = &self.engine;
@@ -79,7 +118,7 @@ impl Session for OrtSession {
             .map(|(name, tensor)| Ok((name.as_str(), value(tensor)?)))
             .collect::<Result<Vec<_>, ::ort::Error>>()
             .map_err(failed)?;
-        let mut results = self.native.run(values).map_err(failed)?;
+        let mut results = self.native.run_with_options(values, &self.quiet).map_err(failed)?;
         self.outputs
             .iter()
             .map(|port| {
@@ -91,17 +130,62 @@ impl Session for OrtSession {
             })
             .collect()
     }
+
+    fn bind(self: Box<Self>, carried: &[(&str, &str)], start: &[(String, Tensor)]) -> Result<Bound, EngineError> {
+        let (plan, values) = Plan::new(&self.inputs, &self.outputs, carried, start)?;
+        let kept = Kept::new(*self, &plan, &values)?;
+        Ok(Bound::new(plan, Box::new(kept)))
+    }
+
+    fn end_profile(&mut self) -> Result<Option<PathBuf>, EngineError> {
+        if !std::mem::take(&mut self.profiled) {
+            return Ok(None);
+        }
+        self.native.end_profiling().map(|path| Some(path.into())).map_err(|e| self.failed(&e))
+    }
 }
 
-fn base(engine: &OrtEngine, options: &SessionOptions) -> Result<SessionBuilder, EngineError> {
+fn base(
+    engine: &OrtEngine,
+    options: &SessionOptions,
+    listener: Option<&Listener>,
+) -> Result<SessionBuilder, EngineError> {
     let set_up = || -> Result<SessionBuilder, ::ort::Error> {
-        let builder = Native::builder(engine.environment())?.with_optimization_level(GraphOptimizationLevel::All)?;
-        Ok(match options.threads {
-            Some(n) => builder.with_intra_threads(n)?,
-            None => builder,
-        })
+        let mut builder =
+            Native::builder(engine.environment())?.with_optimization_level(GraphOptimizationLevel::All)?;
+        if let Some(n) = options.threads {
+            builder = builder.with_intra_threads(n)?;
+        }
+        if options.shares_processors {
+            builder = builder.with_config_entry("session.force_spinning_stop", "1")?;
+        }
+        if let Some(path) = &options.profile {
+            builder = builder.with_profiling(path)?;
+        }
+        if let Some(listener) = listener {
+            builder = builder.with_logger(listener.logger())?.with_log_level(LogLevel::Verbose)?;
+        }
+        Ok(builder)
     };
-    set_up().map_err(|e| EngineError::Unavailable { engine: engine.name(), reason: said(&e) })
+    set_up().map_err(|e| unavailable(engine, &e))
+}
+
+/// Why a session must not run as it is placed, if it must not.
+fn refuse_cpu_nodes(placement: Option<&Placement>, asked: &str) -> Result<(), String> {
+    let Some(placement) = placement else {
+        return Err(format!("the runtime does not say which nodes {asked} cannot run"));
+    };
+    match placement.only_on_cpu() {
+        (0, _) => Ok(()),
+        (n, ops) => {
+            let which = if ops.is_empty() { String::new() } else { format!(" ({})", counts(&ops)) };
+            Err(format!("{asked} cannot run {n} of the {} nodes{which}", placement.nodes()))
+        }
+    }
+}
+
+fn unavailable<R>(engine: &OrtEngine, e: &::ort::Error<R>) -> EngineError {
+    EngineError::Unavailable { engine: engine.name(), reason: said(e) }
 }
 
 fn dispatch(provider: Provider) -> ExecutionProviderDispatch {
@@ -114,7 +198,7 @@ fn dispatch(provider: Provider) -> ExecutionProviderDispatch {
 }
 
 /// What the runtime says, which may end in empty lines.
-fn said<R>(e: &::ort::Error<R>) -> String {
+pub(super) fn said<R>(e: &::ort::Error<R>) -> String {
     e.message().trim().to_owned()
 }
 
@@ -125,178 +209,25 @@ fn model_error(path: &Path, reason: impl Into<String>) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::DType;
-    use crate::runtime::ErrorKind;
-    use crate::runtime::ort::Search;
-    use ndarray::{ArrayD, IxDyn};
-    use onnx_protobuf::type_proto::{self, Tensor as TensorType};
-    use onnx_protobuf::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto};
-    use onnx_protobuf::{TypeProto, ValueInfoProto, tensor_shape_proto};
-    use protobuf::{Message, MessageField};
-    use std::path::PathBuf;
+    use crate::runtime::Placed;
 
-    /// The engine of this machine; a machine without one is told so, and the test proves nothing there.
-    fn engine() -> Option<OrtEngine> {
-        match OrtEngine::discover(&Search::new(None)) {
-            Ok(engine) => Some(engine),
-            Err(e) => {
-                #[allow(clippy::print_stderr)]
-                {
-                    eprintln!("SKIPPED, nothing was tested: {e}");
-                }
-                None
-            }
-        }
-    }
-
-    fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
-        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-        NodeProto { op_type: op.into(), input: owned(inputs), output: owned(&[output]), ..NodeProto::default() }
-    }
-
-    /// `elements` is the number of the element type in `TensorProto.DataType`; a size is a number or a name.
-    fn info(name: &str, elements: i32, shape: &[&str]) -> ValueInfoProto {
-        let mut dims = TensorShapeProto::default();
-        for size in shape {
-            let mut dim = tensor_shape_proto::Dimension::default();
-            match size.parse() {
-                Ok(n) => dim.set_dim_value(n),
-                Err(_) => dim.set_dim_param((*size).to_owned()),
-            }
-            dims.dim.push(dim);
-        }
-        let tensor = TensorType { elem_type: elements, shape: MessageField::some(dims), ..TensorType::default() };
-        let value = Some(type_proto::Value::TensorType(tensor));
-        let kind = TypeProto { value, ..TypeProto::default() };
-        ValueInfoProto { name: name.into(), type_: MessageField::some(kind), ..ValueInfoProto::default() }
-    }
-
-    fn weight(name: &str, dims: &[i64], data: &[f32]) -> TensorProto {
-        let raw_data = data.iter().flat_map(|x| x.to_le_bytes()).collect();
-        TensorProto { name: name.into(), data_type: 1, dims: dims.to_vec(), raw_data, ..TensorProto::default() }
-    }
-
-    fn write(
-        folder: &Path,
-        node: Vec<NodeProto>,
-        initializer: Vec<TensorProto>,
-        input: Vec<ValueInfoProto>,
-        output: Vec<ValueInfoProto>,
-    ) -> PathBuf {
-        let graph = GraphProto { name: "g".into(), node, initializer, input, output, ..GraphProto::default() };
-        let opset = OperatorSetIdProto { version: 17, ..OperatorSetIdProto::default() };
-        let graph = MessageField::some(graph);
-        let model = ModelProto { ir_version: 8, opset_import: vec![opset], graph, ..ModelProto::default() };
-        let path = folder.join("model.onnx");
-        std::fs::write(&path, model.write_to_bytes().expect("a complete message")).expect("a folder of the test");
-        path
-    }
-
-    /// `y = x w + b` with x of `[batch, 2]`.
-    fn affine(folder: &Path) -> PathBuf {
-        let nodes = vec![node("MatMul", &["x", "w"], "xw"), node("Add", &["xw", "b"], "y")];
-        let weights = vec![weight("w", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), weight("b", &[3], &[0.5, 0.0, -0.5])];
-        write(folder, nodes, weights, vec![info("x", 1, &["batch", "2"])], vec![info("y", 1, &["batch", "3"])])
+    fn placed(provider: &str, ops: &[(&str, usize)], chosen: &[(&str, usize)]) -> Placed {
+        let map = |l: &[(&str, usize)]| l.iter().map(|(op, n)| ((*op).to_owned(), *n)).collect();
+        let nodes = ops.iter().map(|(_, n)| n).sum();
+        Placed { provider: provider.to_owned(), nodes, ops: map(ops), chosen: map(chosen) }
     }
 
     #[test]
-    fn a_model_declares_its_ports_and_computes() -> Result<(), EngineError> {
-        let Some(engine) = engine() else { return Ok(()) };
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let options = SessionOptions { threads: Some(1), providers: vec![Provider::Cpu] };
-        let mut session = engine.load(&affine(dir.path()), &options)?;
-        assert_eq!(session.inputs()[0].signature(), "f32[batch, 2]");
-        assert_eq!(session.outputs()[0].signature(), "f32[batch, 3]");
-        // Column-major elements: the same matrix must come out of another memory order.
-        let columns =
-            ArrayD::from_shape_vec(IxDyn(&[2, 2]), vec![1.0f32, 0.0, 2.0, -1.0]).expect("four").reversed_axes();
-        let x = Tensor::F32(columns.into_shared());
-        assert_eq!(x, Tensor::new(&[2, 2], vec![1.0f32, 2.0, 0.0, -1.0]));
-        let y = session.run(&[("x".to_owned(), x)])?;
-        let expected = Tensor::new(&[2, 3], vec![9.5f32, 12.0, 14.5, -3.5, -5.0, -6.5]);
-        assert_eq!(y, [("y".to_owned(), expected)]);
-        let none = session.run(&[("x".to_owned(), Tensor::zeros(DType::F32, &[0, 2]))])?;
-        assert_eq!(none[0].1.shape(), [0, 3]);
-        Ok(())
-    }
-
-    #[test]
-    fn every_element_type_passes_through() -> Result<(), EngineError> {
-        let Some(engine) = engine() else { return Ok(()) };
-        let values = [
-            (1, Tensor::new(&[2], vec![1.5f32, f32::INFINITY])),
-            (11, Tensor::new(&[2], vec![1e300f64, -0.0])),
-            (7, Tensor::new(&[2], vec![i64::MIN, i64::MAX])),
-            (9, Tensor::new(&[2], vec![true, false])),
-            (1, Tensor::scalar(3.0f32)),
-        ];
-        for (elements, tensor) in values {
-            let dir = tempfile::tempdir().expect("a temporary folder");
-            let shape: &[&str] = if tensor.rank() == 0 { &[] } else { &["n"] };
-            let ports = (vec![info("x", elements, shape)], vec![info("y", elements, shape)]);
-            let model = write(dir.path(), vec![node("Identity", &["x"], "y")], vec![], ports.0, ports.1);
-            let y = engine.load(&model, &SessionOptions::default())?.run(&[("x".to_owned(), tensor.clone())])?;
-            assert_eq!(y[0].1, tensor);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn inputs_that_do_not_fit_are_named() -> Result<(), EngineError> {
-        let Some(engine) = engine() else { return Ok(()) };
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut session = engine.load(&affine(dir.path()), &SessionOptions::default())?;
-        let e = session.run(&[("z".to_owned(), Tensor::scalar(1.0f32))]).expect_err("there is no z");
-        assert_eq!(e.kind(), ErrorKind::BadFile);
-        assert!(e.to_string().contains("missing input `x`") && e.to_string().contains("unknown input `z`"), "{e}");
-        Ok(())
-    }
-
-    #[test]
-    fn a_file_that_is_no_model_is_a_bad_file() {
-        let Some(engine) = engine() else { return };
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let path = dir.path().join("text.onnx");
-        std::fs::write(&path, "this is not a model").expect("a folder of the test");
-        for path in [path.as_path(), dir.path(), &dir.path().join("absent.onnx")] {
-            let e = engine.load(path, &SessionOptions::default()).err().expect("no model");
-            assert_eq!(e.kind(), ErrorKind::BadFile, "{e}");
-            assert!(e.to_string().contains(&path.display().to_string()), "{e}");
-        }
-        let half = write(
-            dir.path(),
-            vec![node("Identity", &["x"], "y")],
-            vec![],
-            vec![info("x", 10, &["1"])],
-            vec![info("y", 10, &["1"])],
-        );
-        let e = engine.load(&half, &SessionOptions::default()).err().expect("half floats cannot be fed");
-        assert!(e.kind() == ErrorKind::BadFile && e.to_string().contains("f16"), "{e}");
-    }
-
-    #[test]
-    fn a_provider_that_is_not_there_is_never_replaced() {
-        let Some(engine) = engine() else { return };
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let model = affine(dir.path());
-        for provider in Provider::ALL.into_iter().filter(|p| !engine.providers().contains(p)) {
-            for providers in [vec![provider], vec![Provider::Cpu, provider]] {
-                let e = engine
-                    .load(&model, &SessionOptions { threads: None, providers })
-                    .err()
-                    .expect("it is not built in");
-                assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
-                assert!(e.to_string().contains(provider.name()), "{e}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_second_library_cannot_be_entered() {
-        let Some(engine) = engine() else { return };
-        assert!(OrtEngine::enter(engine.library()).is_ok());
-        let mut other = engine.library().clone();
-        other.path = PathBuf::from("/another/libonnxruntime.so");
-        assert_eq!(OrtEngine::enter(&other).err().map(|e| e.kind()), Some(ErrorKind::Unavailable));
+    fn nodes_that_only_the_cpu_can_run_are_refused() {
+        let cuda = placed("cuda", &[("MatMul", 40), ("Add", 9)], &[]);
+        let refused = |placed: Vec<Placed>| refuse_cpu_nodes(Some(&Placement { placed }), "cuda");
+        assert_eq!(refused(vec![cuda.clone()]), Ok(()));
+        assert_eq!(refused(vec![cuda.clone(), placed("cpu", &[("Gather", 2)], &[("Gather", 2)])]), Ok(()));
+        let cpu = placed("cpu", &[("Gather", 2), ("Det", 1), ("Einsum", 3)], &[("Gather", 2)]);
+        let e = refused(vec![cuda, cpu]).expect_err("Det and Einsum");
+        assert_eq!(e, "cuda cannot run 4 of the 55 nodes (3 Einsum, 1 Det)");
+        let all = Placed { provider: "cpu".to_owned(), nodes: 6, ..Placed::default() };
+        assert_eq!(refused(vec![all]), Err("cuda cannot run 6 of the 6 nodes".to_owned()));
+        assert!(refuse_cpu_nodes(None, "cuda").is_err());
     }
 }

@@ -2,5 +2,8 @@
 
 #[cfg(feature = "runtime")]
 pub(crate) mod engines;
+#[cfg(feature = "runtime")]
+pub(crate) mod models;
 pub(crate) mod python;
 pub(crate) mod reference;
+pub(crate) mod samples;
