@@ -2,7 +2,8 @@
 
 use super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
 use super::{
-    Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, composite, op,
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    composite, op,
 };
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Real, Stage, Tensor, TensorType, TypeError};
@@ -107,6 +108,25 @@ impl OpDef for BatchNormalization {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(if self.training { 7 } else { 4 }, x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        let along = |r: usize, channels: usize| {
+            let image = (0..x[0].rank()).map(move |a| match (a, r, self.training) {
+                (1, ..) => (0, a, Some((r, channels)), Along::Each),
+                (_, 0, true) => (0, a, Some((r, a)), Along::Whole),
+                (_, 0, false) => (0, a, Some((r, a)), Along::Each),
+                _ => (0, a, None, Along::Whole),
+            });
+            image.chain((1..5).map(move |i| (i, 0, Some((r, channels)), Along::Each)))
+        };
+        let links = (0..y.len()).flat_map(|r| along(r, usize::from(r == 0)));
+        links.map(|(operand, axis, result, how)| Link { operand, axis, result, how }).collect()
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.training { Vec::new() } else { vec![vec![0, 2, 3], vec![1, 2]] }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x, weight, bias, mean, var] = *x else { return None };
         let mut channels = vec![Dim::known(1); x.rank().saturating_sub(1)];
@@ -134,7 +154,8 @@ impl OpDef for BatchNormalization {
                 [
                     Sample::new(op.clone(), [&[2, 3, 4, 2], c, c, c, c]).range(0.2, 2.0),
                     Sample::new(op.clone(), [&[2, 3, 5], c, c, c, c]).range(0.2, 2.0),
-                    Sample::new(op, [&[4, 3], c, c, c, c]).range(0.2, 2.0),
+                    Sample::new(op.clone(), [&[4, 3], c, c, c, c]).range(0.2, 2.0),
+                    Sample::new(op, [&[2, 3, 2], c, c, c, c]).range(0.2, 2.0).batched([0]),
                 ]
             })
             .collect()

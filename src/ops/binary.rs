@@ -2,8 +2,8 @@
 
 use super::check::{broadcast, fail, operands, same_dtype};
 use super::{
-    AttrValue, Attrs, Cost, EvalError, Exactness, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
-    Unspellable, Vjp, kinds,
+    AttrValue, Attrs, Cost, EvalError, Exactness, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits,
+    Unread, Unspellable, Vjp, Wanted, axes, kinds,
 };
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
@@ -202,6 +202,20 @@ impl OpDef for Binary {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(1, x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
+        match self.kind {
+            BinaryKind::Add | BinaryKind::Sub => vec![vec![0, 1]],
+            BinaryKind::Mul => vec![vec![0], vec![1]],
+            BinaryKind::Div if x[0].dtype.is_float() => vec![vec![0]],
+            BinaryKind::Div | BinaryKind::Max | BinaryKind::Min | BinaryKind::Pow => Vec::new(),
+        }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         let mut all: Vec<Sample> = BinaryKind::ALL
             .iter()
@@ -212,6 +226,8 @@ impl OpDef for Binary {
             .collect();
         all.push(Sample::new(Self { kind: BinaryKind::Add }, [&[2, 1, 3], &[4, 1]]));
         all.push(Sample::new(Self { kind: BinaryKind::Mul }, [&[], &[2, 3]]));
+        all.push(Sample::new(Self { kind: BinaryKind::Sub }, [&[2, 3], &[2, 1]]).batched([0, 1]));
+        all.push(Sample::new(Self { kind: BinaryKind::Mul }, [&[2, 1, 3], &[4, 1]]).batched([0]));
         all
     }
 }

@@ -2,10 +2,11 @@
 
 use super::check::operands;
 use super::{
-    Cost, EvalError, Expand, Grad, OnnxAttr, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op,
+    Cost, EvalError, Expand, Grad, Link, OnnxAttr, OnnxOp, OpDef, Sample, Site, Slice, Spell, Traits, Unread,
+    Unspellable, Vjp, Wanted, op,
 };
 use crate::build::T;
-use crate::ir::{Bindings, DType, Literal, Shape, Tensor, TensorType, TypeError};
+use crate::ir::{Bindings, DType, Dim, Literal, Shape, Tensor, TensorType, TypeError};
 
 op! {
     /// A tensor known when the graph is built.
@@ -91,6 +92,23 @@ impl OpDef for Const {
     /// A constant is in memory before the run.
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
         Cost::FREE
+    }
+    fn axes(&self, _: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        Vec::new()
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    /// The window itself, where its bounds are numbers.
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.to.axes.iter().find(|window| window.is_some())?;
+        let tensor = self.value.tensor().clone();
+        let cut = |t: Tensor, (axis, window): (usize, &Option<(Dim, Dim)>)| {
+            let Some((start, size)) = window else { return Some(t) };
+            let slice = Slice { axis, start: start.clone(), end: start + size, step: 1 };
+            slice.eval(&[t], &Bindings::new()).ok()?.pop()
+        };
+        Some(w.b.constant(w.to.axes.iter().enumerate().try_fold(tensor, cut)?))
     }
     fn samples() -> Vec<Sample> {
         [

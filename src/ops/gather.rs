@@ -2,11 +2,15 @@
 //! range is an error of evaluation, not of typing.
 
 use super::check::{axis, dtype, equal, fail, float, operands, same_dtype};
-use super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    axes, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
 use ndarray::{IxDyn, LinalgScalar};
+use std::cmp::Ordering;
 
 /// Index tensors as positions on an axis of `size` elements.
 fn positions(indices: &Tensor, size: usize) -> Result<Vec<usize>, EvalError> {
@@ -87,11 +91,28 @@ impl OpDef for Gather {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::picks(x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let at = |a| self.axis + a;
+        let mut links = axes::unary(&x[..1], |a| match a.cmp(&self.axis) {
+            Ordering::Less => (Some(a), Along::Each),
+            Ordering::Equal => (None, Along::Whole),
+            Ordering::Greater => (Some(a + x[1].rank() - 1), Along::Each),
+        });
+        links.extend((0..x[1].rank()).map(|a| Link::to(1, a, at(a), Along::Each)));
+        links
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { axis: 0 }, [&[4, 3]]).given(Tensor::new(&[2, 3], vec![0i64, 3, 3, 1, -1, 0])),
             Sample::new(Self { axis: 1 }, [&[2, 3, 2]]).given(Tensor::new(&[2], vec![2i64, -3])),
             Sample::new(Self { axis: 1 }, [&[2, 3]]).given(Tensor::scalar(1i64)),
+            Sample::new(Self { axis: 1 }, [&[2, 3, 2]]).batched([0]).given(Tensor::new(&[2], vec![2i64, -3])),
         ]
     }
 }
@@ -169,6 +190,16 @@ impl OpDef for GatherElements {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::picks(x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let data = axes::unary(x, |a| if a == self.axis { (None, Along::Whole) } else { (Some(a), Along::Each) });
+        data.into_iter().chain((0..x[1].rank()).map(|a| Link::to(1, a, a, Along::Each))).collect()
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         let at = || Tensor::new(&[2, 3], vec![0i64, 3, 3, 1, -1, 0]);
         vec![
@@ -244,6 +275,21 @@ impl OpDef for ScatterElements {
     }
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::new(x[2].shape.elements(), x, y)
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        let how = |i: usize, a: usize| match (i, a == self.axis, x[i].shape[a] == y[0].shape[a]) {
+            (0, ..) | (_, false, true) => Along::Each,
+            (_, true, _) => Along::Whole,
+            _ => Along::Part { at: 0.into() },
+        };
+        let axes = (0..3).flat_map(|i| (0..x[0].rank()).map(move |a| (i, a)));
+        axes.map(|(i, a)| Link::to(i, a, a, how(i, a))).collect()
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0, 2]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let one = |axis, data: &[i64]| {

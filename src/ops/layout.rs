@@ -1,11 +1,15 @@
 //! Data movement: reshape, transpose, expand, slice, pad, concat. Each is another's gradient.
 
 mod read;
+mod window;
 
 pub(crate) use read::ranges;
 
 use super::check::{axis, equal, fail, operands, same_dtype};
-use super::{Arg, Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{
+    Along, Arg, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
+    Wanted, axes, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
 use crate::with_array;
@@ -63,9 +67,29 @@ impl OpDef for Reshape {
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
         Cost::FREE
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        axes::reshape(&x[0].shape, &self.to)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    /// A window of the outermost factor of a merged or split axis; of inner factors the operand's elements lie apart.
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        window::reshape(self, w)
+    }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
-        vec![Sample::new(to(&[3, 2, 2]), [&[2, 6]]), Sample::new(to(&[]), [&[1, 1]]), Sample::new(to(&[1, 4]), [&[4]])]
+        let of = |to: [Dim; 3], x: &[i64]| Sample::new(Self { to: to.to_vec() }, [x]).batched([0]);
+        vec![
+            Sample::new(to(&[3, 2, 2]), [&[2, 6]]),
+            Sample::new(to(&[]), [&[1, 1]]),
+            Sample::new(to(&[1, 4]), [&[4]]),
+            Sample::new(to(&[2, 6, 4, 2]), [&[2, 3, 2, 8]]),
+            Sample::new(to(&[4, 6]), [&[8, 3]]),
+            of([Sample::batch(), 3.into(), 4.into()], &[2, 12]),
+            of([Sample::batch() * 3, 4.into(), 1.into()], &[2, 3, 4]),
+            of([1.into(), Sample::batch() * 12, 1.into()], &[2, 3, 4]),
+        ]
     }
 }
 
@@ -132,10 +156,21 @@ impl OpDef for Transpose {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let to = self.inverse();
+        axes::unary(x, |a| (Some(to[a]), Along::Each))
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { perm: vec![1, 0] }, [&[2, 3]]),
             Sample::new(Self { perm: vec![2, 0, 3, 1] }, [&[2, 3, 4, 2]]),
+            Sample::new(Self { perm: vec![1, 2, 0] }, [&[2, 3, 4]]).batched([0]),
         ]
     }
 }
@@ -185,9 +220,24 @@ impl OpDef for Expand {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        let mut n = w.narrowed(self, &[]);
+        n.rest.axes.fill(None);
+        n.apply(Self { to: w.to.shape(&self.to) })
+    }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
-        vec![Sample::new(to(&[2, 3, 4]), [&[3, 1]]), Sample::new(to(&[2, 2]), [&[]])]
+        vec![
+            Sample::new(to(&[2, 3, 4]), [&[3, 1]]),
+            Sample::new(to(&[2, 2]), [&[]]),
+            Sample::new(Self { to: vec![Sample::batch(), 4.into()] }, [&[2, 1]]).batched([0]),
+        ]
     }
 }
 
@@ -286,6 +336,19 @@ impl OpDef for Slice {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::picks(x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let how = match self.step {
+            1 => Along::Part { at: &self.start * -1 },
+            step => Along::Window { start: self.start.clone(), step: step.into(), extent: 1.into() },
+        };
+        axes::only(x, self.axis, how)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        window::slice(self, w)
+    }
     fn samples() -> Vec<Sample> {
         let s = |axis, start: i64, end: i64, step| Self { axis, start: start.into(), end: end.into(), step };
         vec![
@@ -293,6 +356,7 @@ impl OpDef for Slice {
             Sample::new(s(0, 0, 5, 2), [&[5, 2]]),
             Sample::new(s(1, 1, 6, 3), [&[2, 7]]),
             Sample::new(s(1, 0, 6, 2), [&[2, 6]]),
+            Sample::new(s(1, 1, 4, 1), [&[2, 5]]).batched([0]),
         ]
     }
 }
@@ -355,10 +419,20 @@ impl OpDef for Pad {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        axes::only(x, self.axis, Along::Part { at: self.before.into() })
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.value.0 == 0.0 { vec![vec![0]] } else { Vec::new() }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        window::pad(self, w)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { axis: 1, before: 1, after: 2, value: Real(0.0) }, [&[2, 3]]),
             Sample::new(Self { axis: 0, before: 0, after: 1, value: Real(-1.5) }, [&[2]]),
+            Sample::new(Self { axis: 0, before: 1, after: 1, value: Real(0.0) }, [&[2, 3]]).batched([0]),
         ]
     }
 }
@@ -429,10 +503,29 @@ impl OpDef for Concat {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let mut at = Dim::known(0);
+        let mut links = Vec::new();
+        for (operand, t) in x.iter().enumerate() {
+            let here = axes::only(&[t], self.axis, Along::Part { at: at.clone() });
+            links.extend(here.into_iter().map(|l| Link { operand, ..l }));
+            at = at + &t.shape[self.axis];
+        }
+        links
+    }
+    fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![(0..x.len()).collect()]
+    }
+    /// Operands outside of the window are left out.
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        window::concat(self, w)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { axis: 1 }, [&[2, 1], &[2, 3], &[2, 2]]),
             Sample::new(Self { axis: 0 }, [&[1, 2, 2], &[2, 2, 2]]),
+            Sample::new(Self { axis: 1 }, [&[2, 1], &[2, 3]]).batched([0, 1]),
+            Sample::new(Self { axis: 0 }, [&[1, 2], &[2, 2]]).batched([1]),
         ]
     }
 }

@@ -3,8 +3,8 @@
 use super::binary::zip;
 use super::check::{broadcast, dtype, fail, operands, same_dtype};
 use super::{
-    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
-    Vjp, kinds, op,
+    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
+    Unspellable, Vjp, Wanted, axes, kinds, op,
 };
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
@@ -96,6 +96,15 @@ impl OpDef for Compare {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(1, x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         let one = |&kind: &CompareKind| {
             let given = |v: &[i64]| Tensor::new(&[v.len()], v.to_vec());
@@ -158,6 +167,15 @@ impl OpDef for Where {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![1, 2]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         let c = Tensor::new(&[2, 3], vec![true, false, false, true, true, false]);
         let mut s = Sample::new(Self {}, []).given(c);
@@ -213,10 +231,19 @@ impl OpDef for Cast {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::moves(x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.to.is_float() && x[0].dtype.is_float() { vec![vec![0]] } else { Vec::new() }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { to: DType::F64 }, [&[2, 3]]),
-            Sample::new(Self { to: DType::I64 }, [&[2, 3]]),
+            Sample::new(Self { to: DType::I64 }, [&[2, 3]]).batched([0]),
             Sample::new(Self { to: DType::F32 }, []).given(Tensor::new(&[3], vec![true, false, true])),
             Sample::new(Self { to: DType::F32 }, []).given(Tensor::new(&[2], vec![-3i64, 9])),
         ]

@@ -1,7 +1,9 @@
 //! Batched matrix product.
 
 use super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
-use super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{
+    Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted, axes, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Element, Shape, Tensor, TensorType, TypeError};
 use ndarray::{Array3, Ix2, IxDyn, LinalgScalar, linalg::general_mat_mul};
@@ -30,10 +32,11 @@ fn product<A: Element + LinalgScalar>(a: &Array<A>, b: &Array<A>) -> Array<A> {
     }
     let rank = ra.max(rb);
     let lead = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
-    let mut shape: Vec<usize> = (0..rank - 2).map(|i| lead(a.shape(), i).max(lead(b.shape(), i))).collect();
-    if (0..rank - 2).any(|i| lead(a.shape(), i) == 0 || lead(b.shape(), i) == 0) {
-        shape.iter_mut().enumerate().for_each(|(i, d)| *d = lead(a.shape(), i).min(lead(b.shape(), i)));
-    }
+    let mut shape: Vec<usize> = (0..rank - 2)
+        .map(|i| match (lead(a.shape(), i), lead(b.shape(), i)) {
+            (1, d) | (d, _) => d,
+        })
+        .collect();
     let count: usize = shape.iter().product();
     let expand = |x: &Array<A>, r: usize, c: usize| {
         let to: Vec<usize> = shape.iter().copied().chain([r, c]).collect();
@@ -141,12 +144,23 @@ impl OpDef for MatMul {
         let inner = &x[0].shape[x[0].rank() - 1];
         Cost::new(y[0].shape.elements() * inner * 2, x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::product(x, y, [1, 2])
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0], vec![1]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self {}, [&[3, 4], &[4, 2]]),
             Sample::new(Self {}, [&[2, 3, 4], &[4, 2]]),
             Sample::new(Self {}, [&[2, 1, 3, 4], &[3, 4, 2]]),
             Sample::new(Self {}, [&[3, 4], &[2, 4, 2]]),
+            Sample::new(Self {}, [&[2, 3, 4], &[4, 2]]).batched([0]),
+            Sample::new(Self {}, [&[2, 3, 4], &[2, 4, 2]]).batched([0, 1]),
         ]
     }
 }

@@ -12,9 +12,11 @@
 //! each other; neither knows files, protobuf or runtimes.
 
 mod attributes;
+mod axes;
 pub mod check;
 mod cost;
 mod program;
+mod region;
 mod site;
 mod spell;
 mod vocab;
@@ -37,14 +39,16 @@ mod unary;
 
 pub use attributes::{Attr, AttrValue, Attrs};
 pub(crate) use attributes::{kinds, op};
+pub use axes::{Along, Link};
 pub use cost::Cost;
 pub use program::Program;
+pub use region::{Region, Wanted};
 pub use site::{OnnxOp, Operand, Site, Unread};
 pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
 pub use vocab::Vocab;
 
 use crate::build::T;
-use crate::ir::{self, Bindings, Operator, Stage, Tensor, TensorType, TypeError};
+use crate::ir::{self, Bindings, Dim, Operator, Stage, Tensor, TensorType, TypeError};
 use std::fmt::Debug;
 
 /// A graph of [`Op`]s.
@@ -173,6 +177,19 @@ impl Sample {
         self.since = opset;
         self
     }
+    /// The size `batch`.
+    pub fn batch() -> Dim {
+        Dim::symbol(ir::Symbol::new("batch").expect("a name"))
+    }
+    /// The first axes of these drawn operands have the size `batch`, whatever was given.
+    pub fn batched<const N: usize>(mut self, operands: [usize; N]) -> Self {
+        for i in operands {
+            if let SampleOperand::Drawn(t) = &mut self.operands[i] {
+                t.shape.0[0] = Self::batch();
+            }
+        }
+        self
+    }
     /// One more operand, of this value.
     pub fn given(mut self, t: Tensor) -> Self {
         self.operands.push(SampleOperand::Given(t));
@@ -213,6 +230,15 @@ pub trait OpDef: Debug {
     fn traits(&self) -> Traits;
     /// What a run costs, from the types of operands and results.
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost;
+    /// How operand axes become result axes.
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link>;
+    /// Sets of operands in which the results are linear, all other operands fixed: `{a, b}` of `a + b` jointly, `{a}` and
+    /// `{b}` of `a·b` each. Up to rounding; complete for single operands.
+    fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>>;
+    /// A fragment that computes a window of a result, itself or with a slice after it, from less than the whole op:
+    /// narrower operands, fewer of them, or a smaller op. `None` when only the whole op gives the window. The window is
+    /// within the result.
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>>;
     /// Instances for the conformance suite.
     fn samples() -> Vec<Sample>
     where

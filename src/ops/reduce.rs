@@ -2,8 +2,8 @@
 
 use super::check::{axis, fail, number, operands};
 use super::{
-    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
-    Vjp, kinds,
+    Along, AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
+    Unspellable, Vjp, Wanted, axes, kinds,
 };
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
@@ -201,6 +201,19 @@ impl OpDef for Reduce {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::new(x[0].shape.elements(), x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let vanishes = if self.kind == ReduceKind::Max { Along::Whole } else { Along::Sum };
+        axes::unary(x, |a| match self.axes.binary_search(&a) {
+            Ok(_) => (None, vanishes.clone()),
+            Err(before) => (Some(if self.keepdims { a } else { a - before }), Along::Each),
+        })
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.kind == ReduceKind::Max { Vec::new() } else { vec![vec![0]] }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         let s = |kind, axes: &[usize], keepdims| Self { kind, axes: axes.to_vec(), keepdims };
         ReduceKind::ALL
@@ -210,6 +223,8 @@ impl OpDef for Reduce {
                     Sample::new(s(k, &[1], false), [&[2, 3, 4]]),
                     Sample::new(s(k, &[0, 2], true), [&[2, 3, 4]]),
                     Sample::new(s(k, &[0, 1], false), [&[2, 3]]),
+                    Sample::new(s(k, &[1], true), [&[2, 3]]).batched([0]),
+                    Sample::new(s(k, &[0], false), [&[2, 3]]).batched([0]),
                 ]
             })
             .collect()

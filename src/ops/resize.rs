@@ -6,7 +6,10 @@
 //! computed in f64.
 
 use super::check::{fail, float, operands, rank};
-use super::{Arg, Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{
+    Along, Arg, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
+    Wanted, axes, op,
+};
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Shape, Tensor, TensorType, TypeError};
 
@@ -172,6 +175,15 @@ impl OpDef for Resize {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::new((x[0].shape.elements() + y[0].shape.elements()) * 8, x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        axes::unary(x, |a| (Some(a), if a < 2 { Along::Each } else { Along::Whole }))
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     /// A matrix product for each axis, where sizes are known.
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };
@@ -186,6 +198,7 @@ impl OpDef for Resize {
             Sample::new(to(6, 5), [&[1, 2, 4, 3]]),
             Sample::new(to(2, 3), [&[2, 1, 5, 7]]),
             Sample::new(to(3, 9), [&[1, 1, 6, 4]]),
+            Sample::new(to(3, 2), [&[2, 1, 2, 4]]).batched([0]),
         ]
         .into_iter()
         .map(|s| s.since(18))

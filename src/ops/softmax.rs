@@ -1,7 +1,10 @@
 //! Softmax.
 
 use super::check::{axis, fail, float, operands};
-use super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    axes, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use ndarray::Axis;
@@ -77,7 +80,17 @@ impl OpDef for Softmax {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(5, x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        axes::only(x, self.axis, Along::Whole)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
-        vec![Sample::new(Self { axis: 2 }, [&[2, 3, 4]]), Sample::new(Self { axis: 0 }, [&[3, 2]])]
+        let s = |axis, shape: &[i64]| Sample::new(Self { axis }, [shape]);
+        vec![s(2, &[2, 3, 4]), s(0, &[3, 2]), s(1, &[2, 3]).batched([0])]
     }
 }

@@ -1,7 +1,10 @@
 //! The largest elements along an axis, and where they are.
 
 use super::check::{axis, fail, operands};
-use super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    axes, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
 use crate::with_array;
@@ -101,11 +104,29 @@ impl OpDef for TopK {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::new(x[0].shape.elements() * (1 + self.k.max(1).ilog2() as usize), x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let links = (0..2).flat_map(|r| (0..x[0].rank()).map(move |a| (r, a)));
+        let how = |a| if a == self.axis { Along::Whole } else { Along::Each };
+        links.map(|(r, a)| Link { operand: 0, axis: a, result: Some((r, a)), how: how(a) }).collect()
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        let mut n = w.narrowed(self, &[]);
+        let end = n.rest.axes[self.axis].as_ref().and_then(|(start, size)| (start + size).size());
+        let k = end.unwrap_or(self.k);
+        if n.rest.axes[self.axis] == Some((0.into(), k.into())) {
+            n.rest.axes[self.axis] = None;
+        }
+        n.apply(Self { k, ..self.clone() })
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { axis: 1, k: 2 }, [&[3, 5]]),
             Sample::new(Self { axis: 0, k: 3 }, [&[3, 2]]),
             Sample::new(Self { axis: 1, k: 1 }, [&[2, 4, 2]]),
+            Sample::new(Self { axis: 1, k: 3 }, [&[2, 4]]).batched([0]),
             Sample::new(Self { axis: 0, k: 3 }, []).given(Tensor::new(&[5], vec![1i64, 7, 7, -2, 1])),
         ]
     }
@@ -169,9 +190,19 @@ impl OpDef for ArgMax {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::new(x[0].shape.elements(), x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        axes::only(x, self.axis, Along::Whole)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         vec![
             Sample::new(Self { axis: 1 }, [&[3, 5]]),
+            Sample::new(Self { axis: 1 }, [&[2, 5]]).batched([0]),
             Sample::new(Self { axis: 0 }, [&[3, 2, 2]]),
             Sample::new(Self { axis: 0 }, []).given(Tensor::new(&[5], vec![1i64, 7, 7, -2, 1])),
         ]

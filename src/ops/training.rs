@@ -1,7 +1,9 @@
 //! Ops that mean something in training only.
 
 use super::check::{float, operands};
-use super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::{
+    Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted, axes, op,
+};
 use crate::build::T;
 use crate::ir::{Bindings, Real, Stage, Tensor, TensorType, TypeError};
 
@@ -52,6 +54,15 @@ impl OpDef for Dropout {
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
         Cost::FREE
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn until(&self) -> Stage {
         Stage::Built
     }
@@ -91,6 +102,15 @@ impl OpDef for StopGradient {
     }
     fn cost(&self, _: &[&TensorType], _: &[&TensorType]) -> Cost {
         Cost::FREE
+    }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![Sample::new(Self {}, [&[2, 3]])]

@@ -2,8 +2,8 @@
 
 use super::check::{float, operands};
 use super::{
-    AttrValue, Attrs, Cost, EvalError, Grad, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
-    Vjp, kinds,
+    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
+    Unspellable, Vjp, Wanted, axes, kinds,
 };
 use crate::build::T;
 use crate::ir::{Bindings, Tensor, TensorType, TypeError};
@@ -167,6 +167,15 @@ impl OpDef for Unary {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(1, x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.kind == UnaryKind::Neg { vec![vec![0]] } else { Vec::new() }
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         UnaryKind::ALL
             .iter()
@@ -177,6 +186,7 @@ impl OpDef for Unary {
                     _ => s,
                 }
             })
+            .chain([Sample::new(Self { kind: UnaryKind::Tanh }, [&[2, 3]]).batched([0])])
             .collect()
     }
 }

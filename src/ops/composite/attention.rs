@@ -2,7 +2,8 @@
 
 use super::super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
 use super::super::{
-    Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op,
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab,
+    Wanted, axes, op,
 };
 use super::evaluate;
 use crate::build::T;
@@ -111,6 +112,25 @@ impl OpDef for Attention {
         let scores = q[..n - 1].iter().product::<Dim>() * &k[n - 2];
         Cost::new(scores * (&q[n - 1] * 2 + &(&v[n - 1] * 2) + 6), x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        let (n, y) = (x[0].rank(), &y[0].shape);
+        let mut links: Vec<Link> = (0..3).flat_map(|i| axes::broadcast(i, &x[i].shape[..n - 2], &y[..n - 2])).collect();
+        links.push(Link::to(0, n - 2, n - 2, Along::Each));
+        links.push(Link::to(2, n - 1, n - 1, Along::Each));
+        links.push(Link::gone(2, n - 2, Along::Sum));
+        links.extend([(0, n - 1), (1, n - 2), (1, n - 1)].map(|(i, a)| Link::gone(i, a, Along::Whole)));
+        if let Some((_, rows)) = x.get(3).and_then(|bias| bias.shape.split_last()) {
+            links.extend(axes::broadcast(3, rows, &y[..n - 1]));
+            links.push(Link::gone(3, rows.len(), Along::Whole));
+        }
+        links
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![2]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [q, k, v, ref bias @ ..] = *x else { return None };
         Some(vec![sdpa(q, k, v, q.scalar(self.scale.0), bias.first().copied())])
@@ -122,6 +142,7 @@ impl OpDef for Attention {
             Sample::new(op(false), [q, k, v]).since(23),
             Sample::new(op(true), [q, k, v, &[2, 3, 5]]).since(23),
             Sample::new(op(true), [q, k, v, &[2, 1, 1, 5]]).since(23),
+            Sample::new(op(true), [q, k, v, &[2, 3, 5]]).since(23).batched([0, 1, 2]),
             // Any rank has a value; only four axes have a spelling.
             Sample::new(op(true), [&[3, 4], &[5, 4], &[5, 2], &[5]]),
             Sample::new(op(false), [&[2, 3, 4], &[2, 5, 4], &[2, 5, 1]]),

@@ -2,8 +2,8 @@
 
 use super::super::check::{operands, rank_at_least};
 use super::super::{
-    Cost, EvalError, Grad, MICROSOFT, MatMul, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
-    Vocab, op,
+    Cost, EvalError, Grad, Link, MICROSOFT, MatMul, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
+    Vjp, Vocab, Wanted, axes, op,
 };
 use super::evaluate;
 use crate::build::T;
@@ -68,6 +68,15 @@ impl OpDef for FusedMatMul {
         let inner = &x[0].shape[x[0].rank() - if self.trans_a { 2 } else { 1 }];
         Cost::new(y[0].shape.elements() * inner * 2, x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::product(x, y, [1 + usize::from(self.trans_a), 2 - usize::from(self.trans_b)])
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0], vec![1]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [a, b] = *x else { return None };
         Some(vec![fused_matmul(a, b, a.scalar(self.alpha.0), self.trans_a, self.trans_b)])
@@ -79,6 +88,8 @@ impl OpDef for FusedMatMul {
             Sample::new(op(true, false), [&[2, 4, 3], &[2, 4, 2]]),
             Sample::new(op(false, true), [&[2, 2, 3, 4], &[2, 2, 5, 4]]),
             Sample::new(op(true, true), [&[4, 3], &[2, 4]]),
+            Sample::new(op(false, true), [&[2, 3, 4], &[2, 5, 4]]).batched([0, 1]),
+            Sample::new(op(false, true), [&[2, 1, 2, 3, 4], &[2, 1, 2, 5, 4]]),
         ]
     }
 }

@@ -2,7 +2,8 @@
 
 use super::super::check::{float, operands};
 use super::super::{
-    Cost, EvalError, Grad, MICROSOFT, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op,
+    Cost, EvalError, Grad, Link, MICROSOFT, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
+    Vocab, Wanted, axes, op,
 };
 use super::evaluate;
 use crate::build::T;
@@ -63,12 +64,21 @@ impl OpDef for Gelu {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(5, x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        axes::elementwise(x, y)
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };
         Some(vec![gelu(x)])
     }
     fn samples() -> Vec<Sample> {
-        vec![Sample::new(Self {}, [&[2, 3, 4]]).since(20)]
+        vec![Sample::new(Self {}, [&[2, 3, 4]]).since(20), Sample::new(Self {}, [&[2, 3]]).since(20).batched([0])]
     }
 }
 

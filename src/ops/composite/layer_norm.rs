@@ -2,7 +2,8 @@
 
 use super::super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
 use super::super::{
-    Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, op,
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab,
+    Wanted, axes, op,
 };
 use super::evaluate;
 use crate::build::T;
@@ -99,6 +100,17 @@ impl OpDef for LayerNormalization {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::each(if self.bias { 7 } else { 6 }, x, y)
     }
+    fn axes(&self, x: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let last = x[0].rank() - 1;
+        let vectors = (1..x.len()).map(|i| Link::to(i, 0, last, Along::Each));
+        axes::only(&x[..1], last, Along::Whole).into_iter().chain(vectors).collect()
+    }
+    fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![(1..x.len()).collect()]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x, weight, ref bias @ ..] = *x else { return None };
         Some(vec![layer_norm(x, weight, bias.first().copied(), x.scalar(self.epsilon.0))])
@@ -109,6 +121,7 @@ impl OpDef for LayerNormalization {
             Sample::new(op(1e-5, true), [&[2, 3, 4], &[4], &[4]]),
             Sample::new(op(0.1, true), [&[5], &[5], &[5]]),
             Sample::new(op(1e-5, false), [&[2, 3, 4], &[4]]),
+            Sample::new(op(1e-5, true), [&[2, 3, 4], &[4], &[4]]).batched([0]),
         ]
     }
 }

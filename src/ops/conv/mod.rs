@@ -11,7 +11,11 @@ mod transpose;
 pub use transpose::ConvTranspose;
 
 use super::check::{equal, fail, float, operands, rank, same_dtype};
-use super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Say, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::region::{Narrowed, overlap};
+use super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Say, Site, Spell, Traits, Unread, Unspellable, Vjp,
+    Wanted, op,
+};
 use crate::build::T;
 use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use kernel::Slide;
@@ -127,6 +131,23 @@ impl Conv {
             image: image[i],
             steps: steps[i],
         })
+    }
+
+    /// Narrows operands to the groups that a window of channels meets; how many they are. `None` without such a window,
+    /// or when its bounds are no numbers.
+    fn some_groups(&self, n: &mut Narrowed<'_, '_>, y: &TensorType) -> Option<usize> {
+        let (start, size) = n.rest.axes[1].as_ref()?;
+        let (start, size) = (start.size()?, size.size().filter(|&s| s > 0)?);
+        let [inputs, outputs] = [n.x[1].dim(1).size()?, y.shape[1].size()? / self.groups];
+        let (first, end) = (start / outputs, (start + size).div_ceil(outputs));
+        let groups = end - first;
+        // Within one group any channels will do.
+        let (from, taken) = if groups == 1 { (start, size) } else { (first * outputs, groups * outputs) };
+        let left = (start - from, size);
+        n.rest.axes[1] = (left != (0, taken)).then(|| (left.0.into(), left.1.into()));
+        n.narrow(0, 1, first * inputs, groups * inputs);
+        (1..n.x.len()).for_each(|i| n.narrow(i, 0, from, taken));
+        Some(groups)
     }
 
     /// What does not depend on the operands.
@@ -317,6 +338,52 @@ impl OpDef for Conv {
         let window = x[1].shape[1..].iter().product::<Dim>() * 2 + usize::from(self.bias);
         Cost::new(y[0].shape.elements() * window, x, y)
     }
+    fn axes(&self, x: &[&TensorType], y: &[&TensorType]) -> Vec<Link> {
+        let groups = Dim::from(self.groups);
+        let channels = match (y[0].shape[1].exact_div(&groups), &x[1].shape[1]) {
+            _ if self.groups == 1 => Link::gone(0, 1, Along::Sum),
+            (Some(out), inputs) if out.is(1) => {
+                let how = Along::Window { start: 0.into(), step: inputs.clone(), extent: inputs.clone() };
+                Link::to(0, 1, 1, how)
+            }
+            (Some(inner), inputs) if inputs.is(1) => Link::to(0, 1, 1, Along::Merged { inner }),
+            _ => Link::to(0, 1, 1, Along::Whole),
+        };
+        let mut links = vec![Link::to(0, 0, 0, Along::Each), channels, Link::to(1, 0, 1, Along::Each)];
+        for i in 0..2 {
+            let (start, step) = (Dim::from(self.pads[i]) * -1, self.strides[i].into());
+            let extent = span(&x[1].shape[2 + i], self.dilations[i]);
+            links.push(Link::to(0, 2 + i, 2 + i, Along::Window { start, step, extent }));
+        }
+        links.extend((1..4).map(|a| Link::gone(1, a, Along::Sum)));
+        links.extend(self.bias.then(|| Link::to(2, 0, 1, Along::Each)));
+        links
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        if self.bias { vec![vec![0, 2], vec![1, 2]] } else { vec![vec![0], vec![1]] }
+    }
+    /// Of the image what the window sees; of groups those that it meets.
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        let mut n = w.narrowed(self, if self.groups == 1 { &[] } else { &[1] });
+        let mut op = self.clone();
+        if self.groups > 1 {
+            op.groups = self.some_groups(&mut n, &w.y[0]).unwrap_or(self.groups);
+        }
+        for i in 0..2 {
+            let (axis, kernel) = (2 + i, span(&w.x[1].dim(2 + i as i64), self.dilations[i]));
+            let Some((start, size)) = &n.rest.axes[axis] else { continue };
+            // What the window sees: of the image, and of the zeros around it.
+            let first = start * self.strides[i] - Dim::from(self.pads[i]);
+            let seen = (first, (size - 1) * Dim::from(self.strides[i]) + kernel);
+            let Some(Some(met)) = overlap(&seen, &0.into(), &w.x[0].dim(axis as i64)) else { continue };
+            if let (Some(before), Some(after), false) = (met.before.size(), met.after.size(), size.is(0)) {
+                n.narrow(0, axis, met.start, met.size);
+                (op.pads[i], op.pads[2 + i]) = (before, after);
+                n.rest.axes[axis] = None;
+            }
+        }
+        n.apply(op)
+    }
     fn samples() -> Vec<Sample> {
         let c = Self::new;
         vec![
@@ -336,6 +403,8 @@ impl OpDef for Conv {
                 [&[2, 2, 5, 6], &[3, 2, 2, 3]],
             ),
             Sample::new(c().with_bias(), [&[2, 3, 4, 5], &[4, 3, 1, 1], &[4]]),
+            Sample::new(c().stride(2).pad(1), [&[2, 2, 5, 4], &[3, 2, 3, 3]]).batched([0]),
+            Sample::new(c().pad(1).groups(2), [&[1, 2, 3, 3], &[6, 1, 3, 3]]),
             Sample::new(c().stride(2).pad(1).groups(3).with_bias(), [&[2, 3, 6, 5], &[6, 1, 3, 3], &[6]]),
         ]
     }

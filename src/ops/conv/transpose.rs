@@ -1,7 +1,10 @@
 //! The adjoint of a convolution in its image.
 
 use super::super::check::{equal, fail, operands};
-use super::super::{Cost, EvalError, Grad, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, op};
+use super::super::{
+    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
+    op,
+};
 use super::{Conv, images, kernel, span};
 use crate::build::T;
 use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
@@ -101,6 +104,25 @@ impl OpDef for ConvTranspose {
     fn cost(&self, x: &[&TensorType], y: &[&TensorType]) -> Cost {
         Cost::new(x[0].shape.elements() * x[1].shape[1..].iter().product::<Dim>() * 2, x, y)
     }
+    /// Which pixels reach a position depends on its remainder by the stride: all may.
+    fn axes(&self, _: &[&TensorType], _: &[&TensorType]) -> Vec<Link> {
+        let mut links = vec![Link::to(0, 0, 0, Along::Each)];
+        links.extend([2, 3].map(|a| Link::to(0, a, a, Along::Whole)));
+        links.extend([2, 3].map(|a| Link::gone(1, a, Along::Whole)));
+        if self.groups == 1 {
+            links.extend([Link::gone(0, 1, Along::Sum), Link::gone(1, 0, Along::Sum), Link::to(1, 1, 1, Along::Each)]);
+        } else {
+            links.extend([Link::to(0, 1, 1, Along::Whole), Link::to(1, 0, 1, Along::Whole)]);
+            links.push(Link::to(1, 1, 1, Along::Merged { inner: 1.into() }));
+        }
+        links
+    }
+    fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
+        vec![vec![0], vec![1]]
+    }
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.by_elements(self)
+    }
     fn samples() -> Vec<Sample> {
         let of = |c: Conv, output_padding: [usize; 2]| Self {
             strides: c.strides,
@@ -118,6 +140,7 @@ impl OpDef for ConvTranspose {
             Sample::new(of(c().stride(2).pad(1).groups(4), [1, 1]), [&[2, 4, 3, 2], &[4, 1, 3, 3]]),
             Sample::new(of(c().groups(2), [0, 0]), [&[1, 4, 3, 3], &[4, 3, 2, 3]]),
             Sample::new(of(c().dilation(2).pad(1), [0, 0]), [&[1, 2, 3, 3], &[2, 2, 2, 3]]),
+            Sample::new(of(c().stride(2), [0, 0]), [&[2, 2, 2, 2], &[2, 2, 2, 2]]).batched([0]),
         ]
     }
 }
