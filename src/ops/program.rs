@@ -85,7 +85,9 @@ mod tests {
         let ty = || TensorType::new(DType::F32, [2]);
         let graph = |params: &[(&str, Init)]| {
             let b = Builder::new("g", Stage::Legal);
-            params.iter().for_each(|(path, init)| _ = b.param(path, ty(), init.clone(), false));
+            for (path, init) in params {
+                b.param(path, ty(), init.clone(), false);
+            }
             b
         };
         let weights = graph(params);
@@ -104,10 +106,15 @@ mod tests {
             let e = program(run, params, outputs).expect_err(why);
             assert!(e.contains(why), "{e}");
         };
-        assert_eq!(program(&[made.clone(), stored.clone()], &[stored.clone()], &["w.neg"]), Ok(()));
-        fails(&[made.clone()], &[], &[], "parameter `w.neg` is computed, but the weight program does not make it");
-        fails(&[], &[stored.clone()], &["w.neg"], "makes `w.neg`, which is no computed parameter");
-        fails(&[("w.neg", Init::ZEROS)], &[stored.clone()], &["w.neg"], "which is no computed parameter");
-        fails(&[made.clone()], &[("w", Init::Computed)], &["w.neg"], "reads `w`, which is computed");
+        assert_eq!(program(&[made.clone(), stored.clone()], std::slice::from_ref(&stored), &["w.neg"]), Ok(()));
+        fails(
+            std::slice::from_ref(&made),
+            &[],
+            &[],
+            "parameter `w.neg` is computed, but the weight program does not make it",
+        );
+        fails(&[], std::slice::from_ref(&stored), &["w.neg"], "makes `w.neg`, which is no computed parameter");
+        fails(&[("w.neg", Init::ZEROS)], std::slice::from_ref(&stored), &["w.neg"], "which is no computed parameter");
+        fails(std::slice::from_ref(&made), &[("w", Init::Computed)], &["w.neg"], "reads `w`, which is computed");
     }
 }

@@ -75,7 +75,9 @@ impl<'g> Wanted<'g, '_> {
                 continue;
             }
             if let Some((start, size)) = slot.take() {
-                here.iter().for_each(|l| x[l.operand] = x[l.operand].narrow(l.axis as i64, &start, &size));
+                for l in here {
+                    x[l.operand] = x[l.operand].narrow(l.axis as i64, &start, &size);
+                }
             }
         }
         Narrowed { wanted: self, x, rest }
@@ -85,7 +87,8 @@ impl<'g> Wanted<'g, '_> {
 impl<'g> Narrowed<'g, '_> {
     /// The window of what `op` makes of the operands; `None` when they are as they were, and the op too.
     pub(super) fn apply(self, op: impl Into<Op>) -> Option<T<'g>> {
-        if self.rest == *self.wanted.to {
+        let same = self.x.iter().zip(self.wanted.x).all(|(new, old)| new.id() == old.id());
+        if same && self.rest == *self.wanted.to {
             return None;
         }
         self.wanted.b.apply_all(op, &self.x).get(self.rest.result).map(|&y| self.rest.of(y))
@@ -110,6 +113,7 @@ pub(super) struct Overlap {
 
 /// Where the window, `(start, size)`, meets the `n` elements of an axis from `at` on; `Some(None)` when they have no
 /// element in common, `None` when it depends on a symbol.
+#[expect(clippy::option_option, reason = "undecided, apart, and meeting are three answers")]
 pub(super) fn overlap((start, size): &(Dim, Dim), at: &Dim, n: &Dim) -> Option<Option<Overlap>> {
     let (end, stop) = (start + size, at + n);
     let first = if at_least(start, at)? { start } else { at };

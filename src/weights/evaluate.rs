@@ -14,6 +14,7 @@ use crate::ir::{Array, DType, Element, NodeId, Param, Side, Tensor, TensorType, 
 use crate::ops::{Graph, Node, Op, Slice};
 use crate::with_array;
 use bytes::Bytes;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -149,7 +150,9 @@ impl<'a> Evaluation<'a> {
             if !self.done[id] {
                 self.held.extend(n.outputs().filter_map(|v| Some((v, values.get(&v)?.clone()))));
             }
-            tree.iter().for_each(|&id| self.done[id] = true);
+            for &id in tree {
+                self.done[id] = true;
+            }
             values.retain(|v, _| *v == target || last.get(v).is_some_and(|&at| at > id));
             self.held.retain(|&v, _| self.left[v] > 0);
             if id == root && !alone {
@@ -187,7 +190,9 @@ impl<'a> Evaluation<'a> {
                 }
             }
         }
-        trees.values_mut().for_each(|tree| tree.reverse());
+        for tree in trees.values_mut() {
+            tree.reverse();
+        }
         trees
     }
 
@@ -243,10 +248,10 @@ impl<'a> Evaluation<'a> {
             for (&v, along) in n.inputs.iter().zip(along) {
                 if *along {
                     widest = widest.max(row(self.w.ty(v)));
-                } else if !fixed.contains_key(&v) {
+                } else if let Entry::Vacant(free) = fixed.entry(v) {
                     let t = self.fetch(v, values)?;
                     let wide = self.rounds(n) && t.dtype().is_float();
-                    fixed.insert(v, if wide { t.cast(DType::F64) } else { t });
+                    free.insert(if wide { t.cast(DType::F64) } else { t });
                 }
             }
         }
@@ -336,15 +341,15 @@ impl Reader<'_, '_> {
             e.gather(v, 0..n).map_err(|e| e.to_string())
         };
         let bytes: Bytes = if let Some((from, rows, columns)) = e.transposed(v) {
-            if !self.whole.contains_key(&v) {
-                self.whole.insert(v, all(e, from)?);
+            if let Entry::Vacant(free) = self.whole.entry(v) {
+                free.insert(all(e, from)?);
             }
             Matrix { bytes: &self.whole[&v], size, rows, columns }.band(range.clone()).into()
         } else if e.parts[v].iter().flatten().all(|part| e.checkpoint.has_parts(e.param(part.param).0)) {
             e.gather(v, range.start * row..range.end * row).map_err(|e| e.to_string())?
         } else {
-            if !self.whole.contains_key(&v) {
-                self.whole.insert(v, all(e, v)?);
+            if let Entry::Vacant(free) = self.whole.entry(v) {
+                free.insert(all(e, v)?);
             }
             self.whole[&v].slice(range.start * row * size..range.end * row * size)
         };
@@ -365,9 +370,9 @@ trait Column {
     fn finish(self: Box<Self>, shape: &[usize]) -> Tensor;
 }
 
-impl<A: Element> Column for Vec<A> {
+impl<T: Element> Column for Vec<T> {
     fn push(&mut self, t: &Tensor) {
-        self.extend(t.array::<A>().expect("blocks are of one type").iter().copied());
+        self.extend(t.array::<T>().expect("blocks are of one type").iter().copied());
     }
     fn finish(self: Box<Self>, shape: &[usize]) -> Tensor {
         Tensor::new(shape, *self)

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-#[expect(clippy::struct_excessive_bools, reason = "independent flags of a command line")]
 pub(in crate::cli) struct Bench {
     /// ONNX files, of this tool or another. The first one, with the first provider, is the baseline.
     #[arg(value_name = "MODEL.onnx", required = true)]

@@ -141,6 +141,9 @@ impl Conv {
         let [inputs, outputs] = [n.x[1].dim(1).size()?, y.shape[1].size()? / self.groups];
         let (first, end) = (start / outputs, (start + size).div_ceil(outputs));
         let groups = end - first;
+        if groups == self.groups {
+            return None;
+        }
         // Within one group any channels will do.
         let (from, taken) = if groups == 1 { (start, size) } else { (first * outputs, groups * outputs) };
         let left = (start - from, size);

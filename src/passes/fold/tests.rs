@@ -256,7 +256,7 @@ fn arithmetic_before_the_run_is_bounded() {
 fn doubled_constants_are_folded_at_once() {
     let mut source = "graph g  stage specialized\n\n[]\n  param w : f32[] normal(1.0)\n".to_owned();
     source.push_str("  %0 = const {value = f32[] 1.0} : f32[]\n");
-    (1..=45).for_each(|i| source.push_str(&format!("  %{i} = mul %{0}, %{0} : f32[]\n", i - 1)));
+    source.extend((1..=45).map(|i| format!("  %{i} = mul %{0}, %{0} : f32[]\n", i - 1)));
     source.push_str("  %46 = mul %45, @w : f32[]\n\n  output y = %/46\n");
     let p = Program::new(crate::text::parse(&source).expect("well formed"));
     let done = once(&PASS, &p, u64::MAX);

@@ -88,7 +88,9 @@ impl Case {
         weights(&all).into_iter().enumerate().for_each(|(i, t)| b.output(&format!("out.{i}"), t));
         let weights = b.finish().unwrap_or_else(|e| panic!("{e}"));
         let declared = Builder::new("declared", Stage::Built);
-        params.iter().for_each(|(path, s)| _ = declared.param(path, ty(s), Init::ONES, true));
+        for (path, s) in params {
+            declared.param(path, ty(s), Init::ONES, true);
+        }
         let run = Builder::new("g", Stage::Legal);
         for o in weights.outputs() {
             run.output(&o.name, run.param(&o.name, weights.ty(o.value).clone(), Init::Computed, false));
