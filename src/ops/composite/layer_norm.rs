@@ -1,4 +1,4 @@
-//! Layer normalisation over the last axis.
+//! Layer normalization over the last axis.
 
 use super::super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
 use super::super::{
