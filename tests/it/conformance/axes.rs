@@ -180,6 +180,11 @@ fn whole_only(case: &Case, axis: usize, (start, size): (usize, usize)) -> bool {
         // The filter is that of all pixels.
         Op::Resize(_) => axis >= 2,
         Op::ConvTranspose(c) => axis >= 2 || axis == 1 && c.groups > 1,
+        // One group may be computed in part, several only as wholes.
+        Op::Conv(c) if axis == 1 && c.groups > 1 => {
+            let outputs = y[1].size().expect("known") / c.groups;
+            start / outputs == 0 && (start + size).div_ceil(outputs) == c.groups
+        }
         // Where an update goes is known when it runs.
         Op::ScatterElements(s) => s.axis == axis || case.types[0].shape[axis] != case.types[1].shape[axis],
         // The least of the largest need all that are larger.
