@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn running_statistics_normalise_when_undecided() {
+    fn running_statistics_normalize_when_undecided() {
         let y = eval::op(&op(false).into(), &operands()).expect("runs");
         assert_eq!(y, [Tensor::new(&[2, 1, 2], vec![-1.5, 0.5, 2.5, 4.5])]);
     }
 
     #[test]
-    fn training_normalises_biased_and_keeps_unbiased() {
+    fn training_normalizes_biased_and_keeps_unbiased() {
         let y = eval::op(&op(true).into(), &operands()).expect("runs");
         // Mean 4, squares 9 + 1 + 1 + 9 = 20: biased variance 5, unbiased 20/3.
         let by_hand = |x: f64| (x - 4.0) / 5f64.sqrt() * 2.0 + 0.5;
