@@ -1,4 +1,4 @@
-//! The whole way, from a model declaration to a file: declare, optimize, legalise, emit, write.
+//! The whole way, from a model declaration to a file: declare, optimize, legalize, emit, write.
 //!
 //! Building never needs the weights: [`compile`] takes milliseconds at any model size, and
 //! [`Compiled::write`] streams the numbers from wherever they are.

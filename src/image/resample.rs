@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn one_channel_is_normalised_gray() {
+    fn one_channel_is_normalized_gray() {
         let p = Preprocessing::standard([8, 8], 1).expect("one channel");
         let out =
             p.apply(&DynamicImage::from(RgbImage::from_pixel(5, 9, image::Rgb([255; 3])))).expect("sound settings");

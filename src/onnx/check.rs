@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_initialiser_may_be_an_inputs_default() {
+    fn an_initializer_may_be_an_inputs_default() {
         let mut model = sound();
         model.graph.initializers.push(Initializer::inline("x", DType::F32, &[0, 3], vec![]));
         assert_eq!(check(&model), []);

@@ -88,7 +88,7 @@ pub enum WriteError {
     /// The supplier of tensor bytes failed.
     #[error("cannot supply the bytes of `{name}`: {source}")]
     Supply {
-        /// The initialiser.
+        /// The initializer.
         name: String,
         /// What the supplier says.
         source: Box<dyn Error + Send + Sync>,
@@ -96,7 +96,7 @@ pub enum WriteError {
     /// The supplier gave more or fewer bytes than the tensor has.
     #[error("`{name}` takes {expected} bytes, but {found} were supplied")]
     Size {
-        /// The initialiser.
+        /// The initializer.
         name: String,
         /// Bytes by type and extents.
         expected: u64,
@@ -110,7 +110,7 @@ pub enum WriteError {
     TooLarge(u64),
 }
 
-/// One initialiser, planned: its header, the bytes to follow and where they go.
+/// One initializer, planned: its header, the bytes to follow and where they go.
 struct Planned {
     header: TensorProto,
     payload: u64,
@@ -126,7 +126,7 @@ enum Place {
     Data(u64),
 }
 
-/// Writes `model` to `path`, asking `bytes_of` for the bytes of each [`TensorData::Deferred`] initialiser in turn.
+/// Writes `model` to `path`, asking `bytes_of` for the bytes of each [`TensorData::Deferred`] initializer in turn.
 ///
 /// `bytes_of` writes the row-major little-endian elements into the stream, as many bytes as the tensor has, in pieces of
 /// any size; a large slice is passed on without a copy, and [`Sink::copy`] has the kernel take bytes from a file. A `.data` file that stands beside a model written without
@@ -201,7 +201,7 @@ pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
     Ok(Written { model_bytes: total, data: written })
 }
 
-/// Decides for each initialiser where its bytes go.
+/// Decides for each initializer where its bytes go.
 fn plan(model: &Model, location: &str, external: External) -> Result<Vec<Planned>, WriteError> {
     let tensors = &model.graph.initializers;
     let payloads = tensors.iter().map(encode::payload).collect::<Result<Vec<_>, _>>()?;

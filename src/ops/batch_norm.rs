@@ -1,4 +1,4 @@
-//! Batch normalisation, undecided and in training.
+//! Batch normalization, undecided and in training.
 
 use super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
 use super::{
@@ -9,7 +9,7 @@ use crate::build::T;
 use crate::ir::{Bindings, Dim, Real, Stage, Tensor, TensorType, TypeError};
 
 op! {
-    /// Normalises each channel (axis 1) of `x: [n, c, …]`; the other operands are weight, bias, running mean and
+    /// Normalizes each channel (axis 1) of `x: [n, c, …]`; the other operands are weight, bias, running mean and
     /// running variance, each `[c]`.
     ///
     /// Not in training, one result: `(x − mean) / √(var + ε) · weight + bias` with the running statistics.
@@ -32,12 +32,12 @@ impl BatchNormalization {
     fn statistics(x: T<'_>) -> [T<'_>; 3] {
         let axes: Vec<i64> = (0..x.rank() as i64).filter(|&a| a != 1).collect();
         let mean = x.mean_keep(&axes);
-        let centred = x - mean;
+        let centered = x - mean;
         let mut places = x.dims();
         places[1] = Dim::known(1);
         // The batch may be symbolic, so the count is counted.
         let count = x.scalar(1.0).expand(places).sum_keep(&axes);
-        [mean, (centred * centred).mean_keep(&axes), count / (count - 1.0)]
+        [mean, (centered * centered).mean_keep(&axes), count / (count - 1.0)]
     }
 }
 
@@ -132,14 +132,14 @@ impl OpDef for BatchNormalization {
         let mut channels = vec![Dim::known(1); x.rank().saturating_sub(1)];
         *channels.first_mut()? = x.dim(1);
         let wide = |t: T<'g>| t.reshape(channels.clone());
-        let normalise = |m: T<'g>, v: T<'g>| (x - m) / (v + self.epsilon.0).sqrt() * wide(weight) + wide(bias);
+        let normalize = |m: T<'g>, v: T<'g>| (x - m) / (v + self.epsilon.0).sqrt() * wide(weight) + wide(bias);
         if !self.training {
-            return Some(vec![normalise(wide(mean), wide(var))]);
+            return Some(vec![normalize(wide(mean), wide(var))]);
         }
         let [batch_mean, batch_var, unbias] = Self::statistics(x);
         let running =
             |old: T<'g>, new: T<'g>| old * (1.0 - self.momentum.0) + new.reshape([x.dim(1)]) * self.momentum.0;
-        Some(vec![normalise(batch_mean, batch_var), running(mean, batch_mean), running(var, batch_var * unbias)])
+        Some(vec![normalize(batch_mean, batch_var), running(mean, batch_mean), running(var, batch_var * unbias)])
     }
     fn until(&self) -> Stage {
         if self.training { Stage::Legal } else { Stage::Built }
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn running_statistics_normalise_when_undecided() {
+    fn running_statistics_normalize_when_undecided() {
         let y = eval::op(&op(false).into(), &operands()).expect("runs");
         assert_eq!(y, [Tensor::new(&[2, 1, 2], vec![-1.5, 0.5, 2.5, 4.5])]);
     }
 
     #[test]
-    fn training_normalises_biased_and_keeps_unbiased() {
+    fn training_normalizes_biased_and_keeps_unbiased() {
         let y = eval::op(&op(true).into(), &operands()).expect("runs");
         // Mean 4, squares 9 + 1 + 1 + 9 = 20: biased variance 5, unbiased 20/3.
         let by_hand = |x: f64| (x - 4.0) / 5f64.sqrt() * 2.0 + 0.5;

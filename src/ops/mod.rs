@@ -2,7 +2,7 @@
 //!
 //! The `ops!` table below is the only list of ops. An op implements [`OpDef`] in its own file: its type
 //! rule, its value, its gradient, its ONNX spelling and reading, its traits and sample instances. None of these
-//! has a default, so a missing decision does not compile. What depends on neighbours, target or
+//! has a default, so a missing decision does not compile. What depends on neighbors, target or
 //! budget is not a fact about an op and lives in passes.
 //!
 //! *Primitives* decide everything themselves. *Composites* (module [`composite`]) are a formula in

@@ -1,7 +1,7 @@
 //! Resampling of maps to another size: bicubic, antialiased.
 //!
 //! One filter, the one that position tables are resampled with everywhere: cubic convolution with a = -0.5 (Keys 1981),
-//! pixel centres at halves, widened when shrinking, weights outside of the map dropped and the rest brought to a sum
+//! pixel centers at halves, widened when shrinking, weights outside of the map dropped and the rest brought to a sum
 //! of one. This is `interpolate(mode="bicubic", antialias=True)` of PyTorch and `BICUBIC` of Pillow. The weights are
 //! computed in f64.
 
@@ -43,10 +43,10 @@ fn taps(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
     let wider = scale.max(1.0);
     let reach = SUPPORT * wider;
     let one = |i: usize| {
-        let centre = (i as f64 + 0.5) * scale;
-        let first = (centre - reach + 0.5).max(0.0) as usize;
-        let end = ((centre + reach + 0.5) as usize).min(from);
-        let weights: Vec<f64> = (first..end).map(|j| cubic((j as f64 + 0.5 - centre) / wider)).collect();
+        let center = (i as f64 + 0.5) * scale;
+        let first = (center - reach + 0.5).max(0.0) as usize;
+        let end = ((center + reach + 0.5) as usize).min(from);
+        let weights: Vec<f64> = (first..end).map(|j| cubic((j as f64 + 0.5 - center) / wider)).collect();
         let sum: f64 = weights.iter().sum();
         (first, weights.into_iter().map(|w| w / sum).collect())
     };

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_constants_merge() {
+    fn neighboring_constants_merge() {
         let done = on(|b| filled(b, &[1, 3], 4.0) * (input(b, "x", [2, 3]) * 2.0) / 16.0);
         assert_eq!(done.fired("merge-constants"), 2);
         insta::assert_snapshot!(done.program.graph, @r"

@@ -499,7 +499,7 @@ mod tests {
         }
     }
 
-    /// The bias of the norm and the embedding added to it would merge, and the norm would not be recognised.
+    /// The bias of the norm and the embedding added to it would merge, and the norm would not be recognized.
     #[test]
     fn an_embedding_added_to_a_layer_norm_does_not_hide_it() {
         let (p, ctx) = inference(

@@ -15,7 +15,7 @@ use std::f32::consts::PI;
 /// Random words, hence elements, per block of the generator.
 const BLOCK: usize = 4;
 
-/// The whole tensor for the parameter `path` of a model initialised with `seed`.
+/// The whole tensor for the parameter `path` of a model initialized with `seed`.
 pub fn fill(init: &Init, seed: u64, path: &str, shape: &[usize], dtype: DType) -> Result<Tensor, WeightError> {
     let generator = Generator::new(init, seed, path, shape, dtype)?;
     if let Init::Value(literal) = init {
@@ -103,7 +103,7 @@ impl Generator {
     fn floats(&self, start: usize, out: &mut [f32]) {
         match self.draw {
             Draw::Constant(x) => out.fill(x),
-            Draw::Uniform(bound) => self.blocks(start, out, |w| w.map(|w| centred(w) * bound)),
+            Draw::Uniform(bound) => self.blocks(start, out, |w| w.map(|w| centered(w) * bound)),
             Draw::Normal(std) => self.blocks(start, out, |[a, b, c, d]| {
                 let ((x, y), (z, w)) = (normal_pair(a, b), normal_pair(c, d));
                 [x * std, y * std, z * std, w * std]
@@ -141,7 +141,7 @@ const fn words(x: u64) -> [u32; 2] {
 
 /// Uniform on `[-1, 1)`, a multiple of `2^-23`: times a bound it never reaches the bound.
 #[inline]
-fn centred(word: u32) -> f32 {
+fn centered(word: u32) -> f32 {
     const STEP: f32 = 1.0 / (1 << 23) as f32;
     ((word >> 8) as i32 - (1 << 23)) as f32 * STEP
 }
@@ -221,8 +221,8 @@ mod tests {
         }
         let tail = x.iter().filter(|x| x.abs() > 2.0).count() as f64 / N as f64;
         assert!((tail - 0.0455).abs() < 0.003, "{tail}");
-        let neighbours: f64 = x.windows(2).map(|w| f64::from(w[0] * w[1])).sum::<f64>() / N as f64;
-        assert!(neighbours.abs() < 0.015, "{neighbours}");
+        let neighbors: f64 = x.windows(2).map(|w| f64::from(w[0] * w[1])).sum::<f64>() / N as f64;
+        assert!(neighbors.abs() < 0.015, "{neighbors}");
         let scaled = draw(&Init::Normal(Real(0.02)), 7, "pos_embedding", &[N]);
         assert!(x.iter().zip(&scaled).all(|(x, y)| x * 0.02 == *y));
     }
@@ -235,9 +235,9 @@ mod tests {
         assert!(x.iter().any(|&x| x < -0.999 * bound) && x.iter().any(|&x| x > 0.999 * bound));
         assert!(moment(&x, 1).abs() < 0.002);
         assert!((moment(&x, 2) - f64::from(bound).powi(2) / 3.0).abs() < 2e-4);
-        assert_eq!((centred(0), centred(1 << 31)), (-1.0, 0.0));
+        assert_eq!((centered(0), centered(1 << 31)), (-1.0, 0.0));
         for bound in [1.0f32, 1.0 / 3.0, 1.999_999_9, 1.000_000_1, 0.1, 1e-30] {
-            assert!(centred(u32::MAX) * bound < bound && centred(0) * bound == -bound);
+            assert!(centered(u32::MAX) * bound < bound && centered(0) * bound == -bound);
         }
     }
 

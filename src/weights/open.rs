@@ -1,6 +1,6 @@
 //! Choosing a reader by what a file contains, and saying what a file is when it is no checkpoint.
 //!
-//! The extension decides nothing but which reader's error a file too damaged to recognise gets.
+//! The extension decides nothing but which reader's error a file too damaged to recognize gets.
 
 use super::{PyTorch, Safetensors, Source, WeightError};
 use crate::files::map;
@@ -15,7 +15,7 @@ pub fn open(path: &Path, key: Option<&str>) -> Result<Box<dyn Source>, WeightErr
     }
     let head = map(path).map_err(WeightError::io(path))?;
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    match recognise(&head, &extension) {
+    match recognize(&head, &extension) {
         Kind::Safetensors if key.is_some() => Err(not("is a safetensors file, which has no dictionaries for --weights-key to choose from; leave it out, or use --weights-prefix".into())),
         Kind::Safetensors => Ok(Box::new(Safetensors::open(path)?)),
         Kind::PyTorch => Ok(Box::new(PyTorch::open(path, key)?)),
@@ -29,7 +29,7 @@ enum Kind {
     Not(&'static str),
 }
 
-fn recognise(file: &[u8], extension: &str) -> Kind {
+fn recognize(file: &[u8], extension: &str) -> Kind {
     const NOT: [(&[u8], &str); 16] = [
         (b"\x89PNG", "is a PNG image"),
         (b"\xff\xd8\xff", "is a JPEG image"),

@@ -221,7 +221,7 @@ mod tests {
         check(&p);
         assert!(p.origin().ends_with("training.pt [state_dict]"));
         check(&open("training.pt", Some("state_dict")).expect("by key"));
-        let e = open("training.pt", Some("optimizer")).expect_err("optimiser state is no state dict");
+        let e = open("training.pt", Some("optimizer")).expect_err("optimizer state is no state dict");
         assert!(e.to_string().contains("no dictionary of tensors under the key `optimizer`"), "{e}");
         assert!(e.to_string().contains("--weights-key state_dict  (12 tensors)"), "{e}");
     }

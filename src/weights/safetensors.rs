@@ -136,7 +136,7 @@ mod tests {
             ("h", TensorView::new(Dtype::F16, vec![1], &h).expect("a view")),
             ("n", TensorView::new(Dtype::I64, vec![], &n).expect("a view")),
         ];
-        ::safetensors::serialize(views, None).expect("serialised")
+        ::safetensors::serialize(views, None).expect("serialized")
     }
 
     #[test]

@@ -208,7 +208,7 @@ fn passes_and_rules_have_a_name_of_their_own_and_a_sentence() {
         .collect();
     unique("rules", rules.iter().map(|r| r.0));
     for (name, doc) in rules {
-        assert!(doc.len() > 8, "{name} says what it recognises");
+        assert!(doc.len() > 8, "{name} says what it recognizes");
     }
 }
 

@@ -14,7 +14,7 @@ fn graph(variant: &str, preset: &str, r: &str, sets: &[(&str, toml::Value)], tap
     m.declaration.declare(&options).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn optimised(g: Graph) -> (Program, Ctx) {
+fn optimized(g: Graph) -> (Program, Ctx) {
     let options = passes::Options { explain: true, ..passes::Options::default() };
     let run =
         passes::compile(&Program::new(g), Target::PORTABLE, None, &options, &mut |_, _| ()).expect("valid passes");
@@ -29,7 +29,7 @@ fn count(g: &Graph, is: fn(&Op) -> bool) -> usize {
 fn fused(variant: &str, r: &str) -> (usize, usize, Ctx) {
     let g = graph(variant, "readme", r, &[], &[]);
     let maps = count(&g, |op| matches!(op, Op::Softmax(_)));
-    let (p, ctx) = optimised(g);
+    let (p, ctx) = optimized(g);
     let left = count(&p.graph, |op| matches!(op, Op::Softmax(_)));
     let fused = count(&p.graph, |op| matches!(op, Op::Attention(_)));
     assert_eq!(left + fused, maps, "{variant} {r}: every map is fused or left");
@@ -39,7 +39,7 @@ fn fused(variant: &str, r: &str) -> (usize, usize, Ctx) {
 }
 
 #[test]
-fn plain_attention_is_always_recognised() {
+fn plain_attention_is_always_recognized() {
     // CrossViT: 4 levels of 2 small, 3 large and 2·2 crossing layers. PiT: 3 stages of 3.
     for (variant, maps) in [("vit", 6), ("cross_vit", 36), ("pit", 9)] {
         for r in ["0.16", "1"] {
@@ -93,7 +93,7 @@ fn a_dropped_layer_is_declared_but_computes_nothing() {
         assert_eq!(maps("cait", r, &keep).iter().map(|(_, s)| s.clone()).collect::<Vec<_>>(), [[3, 4, 4], [3, 1, 5]]);
         let (all, kept) = (graph("cait", "tiny", r, &[], &[]), graph("cait", "tiny", r, &keep, &[]));
         assert_eq!(all.params().count(), kept.params().count());
-        let softmaxes = |g| count(&optimised(g).0.graph, |op| matches!(op, Op::Softmax(_)));
+        let softmaxes = |g| count(&optimized(g).0.graph, |op| matches!(op, Op::Softmax(_)));
         assert_eq!((softmaxes(all), softmaxes(kept)), (3, 2));
     }
 }

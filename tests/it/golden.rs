@@ -1,4 +1,4 @@
-//! Whole variants as reviewers read them: tiny presets as built, optimised and lowered; README-size
+//! Whole variants as reviewers read them: tiny presets as built, optimized and lowered; README-size
 //! presets as summaries.
 
 use std::collections::BTreeMap;

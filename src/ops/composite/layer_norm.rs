@@ -1,4 +1,4 @@
-//! Layer normalisation over the last axis.
+//! Layer normalization over the last axis.
 
 use super::super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
 use super::super::{
@@ -133,7 +133,7 @@ mod tests {
     use crate::ir::DType;
 
     #[test]
-    fn normalises_scales_and_shifts() {
+    fn normalizes_scales_and_shifts() {
         let t = |v: &[f64]| Tensor::new(&[v.len()], v.to_vec());
         let op = LayerNormalization { epsilon: Real(0.0), bias: true };
         // Mean 2, biased variance 4.

@@ -27,11 +27,11 @@ op! {
     /// group `k` of the inputs, and outside of the image is zero. A bias `[out]`, if any, is the third operand and is
     /// added to every position of its channel.
     pub struct Conv = "conv" {
-        /// Rows and columns between neighbouring outputs.
+        /// Rows and columns between neighboring outputs.
         pub strides: [usize; 2],
         /// Zeros around the image: top, left, bottom, right.
         pub pads: [usize; 4],
-        /// Rows and columns between neighbouring kernel elements.
+        /// Rows and columns between neighboring kernel elements.
         pub dilations: [usize; 2],
         /// Independent convolutions side by side.
         pub groups: usize,

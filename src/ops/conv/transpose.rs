@@ -14,11 +14,11 @@ op! {
     /// to the result, `strides` apart; then `pads` are cut off and `output_padding` is added. What [`Conv`] with the
     /// same attributes maps from an image to `x`'s shape, this maps back.
     pub struct ConvTranspose = "conv_transpose" {
-        /// Rows and columns between the kernels of neighbouring pixels.
+        /// Rows and columns between the kernels of neighboring pixels.
         pub strides: [usize; 2],
         /// Cut off the result: top, left, bottom, right.
         pub pads: [usize; 4],
-        /// Rows and columns between neighbouring kernel elements.
+        /// Rows and columns between neighboring kernel elements.
         pub dilations: [usize; 2],
         /// Rows and columns that the result has more at its end, less than the stride: those that the strides of
         /// [`Conv`] left over.

@@ -246,7 +246,7 @@ mod tests {
 
     /// Keys of one attention are values of the next: neither match covers the other's operands.
     #[test]
-    fn attention_upon_attention_is_recognised_twice() {
+    fn attention_upon_attention_is_recognized_twice() {
         let done = on(|b| {
             let x = input(b, "x", [1, 2, 3, 3]);
             let attend = |q: T<'_>, k: T<'_>, v: T<'_>| {

@@ -4,7 +4,7 @@
 //! the queries and the keys that point most in its direction. A token may be in several clusters or
 //! in none, so there is no single map from token to token to observe.
 //!
-//! The means must be initialised: the original finds them by k-means from a random subset in the
+//! The means must be initialized: the original finds them by k-means from a random subset in the
 //! first forward, in inference too, as long as `initted` is false. A graph holds the means of the
 //! checkpoint, so only one saved after a first forward gives what the original gives. Moving
 //! averages of the means during training and the commitment loss are not part of the graph.
