@@ -55,6 +55,7 @@ impl Builder {
     /// Creates a builder that appends to `graph`, whose ids stay the same.
     pub fn resume(mut graph: Graph) -> Self {
         let root = graph.scope("");
+        let scopes = graph.scopes().map(|(id, path)| (path.to_owned(), id)).collect();
         let params = graph.params().map(|p| (p.path.clone(), p.value)).collect();
         Self {
             state: RefCell::new(State {
@@ -63,7 +64,7 @@ impl Builder {
                 scope: root,
                 rule: None,
                 at: None,
-                scopes: HashMap::from([(String::new(), root)]),
+                scopes,
                 places: scope::Places::default(),
                 params,
                 wanted: BTreeSet::new(),
@@ -164,6 +165,19 @@ impl Builder {
         }
     }
 
+    /// Appends a node whose result types are known: a copy of a node on operands of the same types.
+    pub(crate) fn copy<'g>(
+        &'g self,
+        op: Op,
+        operands: &[T<'g>],
+        types: impl Iterator<Item = TensorType>,
+    ) -> Vec<T<'g>> {
+        let Some(inputs) = operands.iter().map(|t| t.id()).collect::<Option<Operands>>() else { return Vec::new() };
+        let s = &mut *self.state.borrow_mut();
+        let n = s.graph.add_copy(op, inputs, Origin { scope: s.scope, at: s.at, rule: s.rule }, types);
+        s.graph.node(n).outputs().map(|v| T::new(self, Some(v))).collect()
+    }
+
     /// Records a mistake of the author, which [`finish`](Self::finish) reports.
     #[track_caller]
     pub fn error(&self, message: impl Into<String>, operands: &[T<'_>]) {
@@ -224,7 +238,17 @@ impl Builder {
         rule: Option<&'static str>,
         f: impl FnOnce() -> R,
     ) -> R {
-        let scope = self.scope_id(scope);
+        self.in_scope(self.scope_id(scope), at, rule, f)
+    }
+
+    /// [`with_origin`](Self::with_origin), for a scope of this builder's graph.
+    pub(crate) fn in_scope<R>(
+        &self,
+        scope: ScopeId,
+        at: Option<&'static Location<'static>>,
+        rule: Option<&'static str>,
+        f: impl FnOnce() -> R,
+    ) -> R {
         let old = {
             let mut s = self.state.borrow_mut();
             let old = (s.scope, s.at, s.rule);
@@ -237,12 +261,12 @@ impl Builder {
         r
     }
 
-    fn scope_id(&self, path: &str) -> ScopeId {
+    pub(crate) fn scope_id(&self, path: &str) -> ScopeId {
         let mut s = self.state.borrow_mut();
         if let Some(&id) = s.scopes.get(path) {
             return id;
         }
-        let id = s.graph.scope(path);
+        let id = s.graph.add_scope(path);
         s.scopes.insert(path.to_owned(), id);
         id
     }

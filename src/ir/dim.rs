@@ -47,9 +47,25 @@ type Monomial = SmallVec<[Symbol; 2]>;
 /// type rule refuses, so absurd configurations end in an error instead of a wrapped number.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Dim {
-    /// Non-constant terms, highest degree first, then by name.
-    terms: Vec<(Monomial, i64)>,
+    terms: Terms,
     constant: i64,
+}
+
+/// Non-constant terms, highest degree first, then by name. Types are copied all the time, so clones share them.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Terms(Option<Arc<Vec<(Monomial, i64)>>>);
+
+impl std::ops::Deref for Terms {
+    type Target = [(Monomial, i64)];
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().map_or(&[], |terms| terms)
+    }
+}
+
+impl From<Vec<(Monomial, i64)>> for Terms {
+    fn from(terms: Vec<(Monomial, i64)>) -> Self {
+        Self((!terms.is_empty()).then(|| terms.into()))
+    }
 }
 
 fn order(a: &Monomial, b: &Monomial) -> Ordering {
@@ -58,16 +74,16 @@ fn order(a: &Monomial, b: &Monomial) -> Ordering {
 
 impl Dim {
     /// A size too large to count, which is never valid in a graph.
-    pub const OVERFLOW: Self = Self { terms: Vec::new(), constant: i64::MAX };
+    pub const OVERFLOW: Self = Self { terms: Terms(None), constant: i64::MAX };
 
     /// Creates a known size.
     pub const fn known(n: i64) -> Self {
-        Self { terms: Vec::new(), constant: n }
+        Self { terms: Terms(None), constant: n }
     }
 
     /// Creates the size that a symbol names.
     pub fn symbol(s: Symbol) -> Self {
-        Self { terms: vec![(SmallVec::from_iter([s]), 1)], constant: 0 }
+        Self { terms: vec![(SmallVec::from_iter([s]), 1)].into(), constant: 0 }
     }
 
     /// Returns the number if no symbol occurs.
@@ -92,7 +108,7 @@ impl Dim {
 
     /// Returns the symbol if the dim is a single symbol.
     pub fn as_symbol(&self) -> Option<&Symbol> {
-        match self.terms.as_slice() {
+        match &*self.terms {
             [(m, 1)] if m.len() == 1 && self.constant == 0 => m.first(),
             _ => None,
         }
@@ -130,7 +146,7 @@ impl Dim {
 
     /// Returns `(c, d)` if the dim is `c·s + d` for one symbol `s`.
     pub fn linear(&self) -> Option<(i64, i64)> {
-        match self.terms.as_slice() {
+        match &*self.terms {
             [(m, c)] if m.len() == 1 => Some((*c, self.constant)),
             _ => None,
         }
@@ -145,7 +161,8 @@ impl Dim {
             return Self::known(0);
         }
         let scaled = |x: &mut i64| x.checked_mul(n).map(|y| *x = y);
-        let fits = self.terms.iter_mut().map(|(_, c)| c).chain([&mut self.constant]).try_for_each(scaled);
+        let terms = self.terms.0.as_mut().map(Arc::make_mut).into_iter().flatten();
+        let fits = terms.map(|(_, c)| c).chain([&mut self.constant]).try_for_each(scaled);
         if fits.is_some() && self.constant != i64::MAX { self } else { Self::OVERFLOW }
     }
 
@@ -167,7 +184,7 @@ impl Dim {
             }
         }
         match i64::try_from(constant) {
-            Ok(constant) if constant != i64::MAX => Self { terms: out, constant },
+            Ok(constant) if constant != i64::MAX => Self { terms: out.into(), constant },
             _ => Self::OVERFLOW,
         }
     }
@@ -184,7 +201,7 @@ impl Dim {
         if self == by && !by.is(0) {
             return Some(Self::known(1));
         }
-        let (divisor, coefficient): (&[Symbol], i64) = match by.terms.as_slice() {
+        let (divisor, coefficient): (&[Symbol], i64) = match &*by.terms {
             [] if by.constant != 0 => (&[], by.constant),
             [(m, c)] if by.constant == 0 => (m, *c),
             _ => return None,
@@ -197,7 +214,7 @@ impl Dim {
             }
             constant = i128::from(self.constant / coefficient);
         }
-        for (m, c) in &self.terms {
+        for (m, c) in &*self.terms {
             let mut rest = m.clone();
             for s in divisor {
                 let at = rest.iter().position(|x| x == s)?;

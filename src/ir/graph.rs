@@ -222,6 +222,11 @@ impl<O: Operator> Graph<O> {
         if let Some((id, _)) = self.scopes.iter().rev().find(|(_, p)| *p == path) {
             return id;
         }
+        self.add_scope(path)
+    }
+
+    /// Appends a scope that does not exist yet.
+    pub(crate) fn add_scope(&mut self, path: &str) -> ScopeId {
         self.scopes.push(path.to_owned())
     }
 
@@ -237,13 +242,24 @@ impl<O: Operator> Graph<O> {
         if results.iter().any(|t| !t.shape.elements().is_valid()) {
             return Err(TypeError(format!("the result of {} has more elements than can be counted", op.name())));
         }
+        Ok(self.add_copy(op, inputs, origin, results.into_iter()))
+    }
+
+    /// Appends a node whose result types are known.
+    pub(crate) fn add_copy(
+        &mut self,
+        op: O,
+        inputs: Operands,
+        origin: Origin,
+        types: impl Iterator<Item = TensorType>,
+    ) -> NodeId {
         let node = NodeId::new(self.nodes.len());
         let first = ValueId::new(self.values.len());
-        let count = results.len() as u32;
-        for (index, ty) in results.into_iter().enumerate() {
+        for (index, ty) in types.enumerate() {
             self.values.push(Value { ty, def: Def::Result { node, index } });
         }
-        Ok(self.nodes.push(Node { op, inputs, first, results: count, origin }))
+        let results = (self.values.len() - first.index()) as u32;
+        self.nodes.push(Node { op, inputs, first, results, origin })
     }
 
     /// Appends an output.

@@ -49,7 +49,7 @@ impl OpDef for BatchNormalization {
         for c in channel {
             same_dtype(x, c)?;
             rank(c, 1)?;
-            equal(&format!("channels of {x} and {c}"), &x.shape[1], &c.shape[0])?;
+            equal(format_args!("channels of {x} and {c}"), &x.shape[1], &c.shape[0])?;
         }
         if !self.training {
             return Ok(vec![x.clone()]);

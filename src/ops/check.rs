@@ -53,6 +53,6 @@ pub fn broadcast(a: &TensorType, b: &TensorType) -> Result<Shape, TypeError> {
 }
 
 /// Equal sizes, or an error that says what they are the sizes of.
-pub fn equal(what: &str, a: &Dim, b: &Dim) -> Result<(), TypeError> {
+pub fn equal(what: impl std::fmt::Display, a: &Dim, b: &Dim) -> Result<(), TypeError> {
     if a == b { Ok(()) } else { fail(format!("{what} differ: {a} and {b}")) }
 }

@@ -229,7 +229,7 @@ impl OpDef for ScatterElements {
             return fail(format!("ranks differ: indices {indices} and updates {updates}"));
         }
         for (a, b) in indices.shape.iter().zip(updates.shape.iter()) {
-            equal(&format!("sizes of indices {indices} and updates {updates}"), a, b)?;
+            equal(format_args!("sizes of indices {indices} and updates {updates}"), a, b)?;
         }
         Ok(vec![x.clone()])
     }

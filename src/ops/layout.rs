@@ -456,7 +456,7 @@ impl OpDef for Concat {
             }
             for (i, (a, b)) in first.shape.iter().zip(t.shape.iter()).enumerate() {
                 if i != self.axis {
-                    equal(&format!("sizes of axis {i} of {first} and {t}"), a, b)?;
+                    equal(format_args!("sizes of axis {i} of {first} and {t}"), a, b)?;
                 }
             }
             size = size + &t.shape[self.axis];

@@ -84,7 +84,7 @@ impl OpDef for MatMul {
         rank_at_least(a, 2)?;
         rank_at_least(b, 2)?;
         let (ra, rb) = (a.rank(), b.rank());
-        equal(&format!("inner sizes of {a} and {b}"), &a.shape[ra - 1], &b.shape[rb - 2])?;
+        equal(format_args!("inner sizes of {a} and {b}"), &a.shape[ra - 1], &b.shape[rb - 2])?;
         let Some(mut shape) = batch(a).broadcast(&batch(b)) else {
             return fail(format!("batch axes do not broadcast: {a} and {b}"));
         };

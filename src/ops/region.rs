@@ -91,6 +91,10 @@ impl<'g> Narrowed<'g, '_> {
         if same && self.rest == *self.wanted.to {
             return None;
         }
+        self.emit(op)
+    }
+    /// The window of what `op`, itself smaller than it was, makes of the operands.
+    pub(super) fn emit(self, op: impl Into<Op>) -> Option<T<'g>> {
         self.wanted.b.apply_all(op, &self.x).get(self.rest.result).map(|&y| self.rest.of(y))
     }
     /// Narrows operand `i`.

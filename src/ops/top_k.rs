@@ -119,7 +119,7 @@ impl OpDef for TopK {
         if n.rest.axes[self.axis] == Some((0.into(), k.into())) {
             n.rest.axes[self.axis] = None;
         }
-        n.apply(Self { k, ..self.clone() })
+        if k < self.k { n.emit(Self { k, ..self.clone() }) } else { n.apply(self.clone()) }
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -27,7 +27,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
         if let Some(first) = seen.get(&key) {
             return ctx.spend(&COMMON).then(|| first.iter().map(|&v| r.b.value(v)).collect());
         }
-        let y = r.b.apply_all(n.op.clone(), &x);
+        let y = r.b.copy(n.op.clone(), &x, n.outputs().map(|v| r.old.ty(v).clone()));
         seen.insert(key, y.iter().filter_map(|t| t.id()).collect());
         Some(y)
     });

@@ -153,8 +153,9 @@ pub struct Options {
 const INFERENCE: &[Pass] = &[
     specialize::INFERENCE,
     canonicalize::PASS,
-    fold::PASS,
+    // Before folding, so that a constant that many blocks make is computed once.
     cse::PASS,
+    fold::PASS,
     // Composites first: canonicalization keeps their formulas, and every pass after these sees one op instead of many.
     fuse::LAYER_NORM,
     fuse::GELU,
@@ -355,7 +356,7 @@ mod tests {
         let all: Vec<&str> = all().iter().map(|p| p.name).collect();
         assert_eq!(ran(&Options::default()), (all.clone(), None));
         let stop = |name: &str| ran(&Options { stop_after: Some(name.into()), ..Options::default() }).0;
-        assert_eq!(stop("fold"), ["specialize", "canonicalize", "fold", "legalize"]);
+        assert_eq!(stop("fold"), ["specialize", "canonicalize", "cse", "fold", "legalize"]);
         assert_eq!(stop("specialize"), ["specialize", "legalize"]);
         assert_eq!(stop("cse-legal"), all);
         let only = Options { only: Some(vec!["cse-legal".into(), "fold".into()]), ..Options::default() };

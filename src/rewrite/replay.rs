@@ -3,7 +3,7 @@
 
 use super::plan::{Plan, Rewrite};
 use crate::build::{BuildErrors, Builder, T};
-use crate::ir::{Entity, NodeId, Stage, ValueId};
+use crate::ir::{Entity, NodeId, ScopeId, Side, Stage, ValueId};
 use crate::ops::{Graph, Node};
 use std::cell::RefCell;
 
@@ -50,6 +50,7 @@ pub fn replay<'a>(
     }
     let live = g.live();
     let r = Replay { old: g, b, map: RefCell::new(vec![None; g.value_count()]) };
+    let mut scopes: Side<ScopeId, Option<ScopeId>> = Side::new(g.scopes().len(), None);
     for i in g.inputs() {
         r.set(i.value, b.input(&i.name, g.ty(i.value).clone()));
     }
@@ -57,11 +58,13 @@ pub fn replay<'a>(
         if !n.outputs().any(|v| live[v]) {
             continue;
         }
-        let scope = g.scope_path(n.origin.scope);
-        let results = b.with_origin(scope, n.origin.at, n.origin.rule, || match hook(&r, id, n) {
+        let scope = &mut scopes[n.origin.scope];
+        let scope = *scope.get_or_insert_with(|| b.scope_id(g.scope_path(n.origin.scope)));
+        let results = b.in_scope(scope, n.origin.at, n.origin.rule, || match hook(&r, id, n) {
             Some(new) if new.is_empty() => new,
             Some(new) => same_types(&r, n.op.mnemonic(), &n.outputs().collect::<Vec<_>>(), new),
-            None => b.apply_all(n.op.clone(), &r.operands(n)),
+            // Every value keeps its type, so the results of a copy have the types that they had.
+            None => b.copy(n.op.clone(), &r.operands(n), n.outputs().map(|v| g.ty(v).clone())),
         });
         let mut results = results.into_iter();
         for v in n.outputs() {

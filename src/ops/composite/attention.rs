@@ -50,8 +50,8 @@ impl OpDef for Attention {
             return fail(format!("leading axes differ: {q}, {k} and {v}"));
         }
         let n = q.rank();
-        equal(&format!("sizes of queries {q} and keys {k}"), &q.shape[n - 1], &k.shape[n - 1])?;
-        equal(&format!("numbers of keys {k} and values {v}"), &k.shape[n - 2], &v.shape[n - 2])?;
+        equal(format_args!("sizes of queries {q} and keys {k}"), &q.shape[n - 1], &k.shape[n - 1])?;
+        equal(format_args!("numbers of keys {k} and values {v}"), &k.shape[n - 2], &v.shape[n - 2])?;
         if k.shape[n - 2].is(0) {
             return fail(format!("there are no keys in {k}"));
         }

@@ -34,7 +34,7 @@ fn along_last(x: &TensorType, t: &TensorType) -> Result<(), TypeError> {
     same_dtype(x, t)?;
     rank_at_least(x, 1)?;
     rank(t, 1)?;
-    equal(&format!("last axes of {x} and {t}"), &x.shape[x.rank() - 1], &t.shape[0])
+    equal(format_args!("last axes of {x} and {t}"), &x.shape[x.rank() - 1], &t.shape[0])
 }
 
 impl OpDef for LayerNormalization {

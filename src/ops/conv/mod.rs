@@ -244,7 +244,7 @@ impl OpDef for Conv {
             let [x, w, c] = operands(x)?;
             same_dtype(x, c)?;
             rank(c, 1)?;
-            equal(&format!("outputs of {w} and size of the bias {c}"), &w.shape[0], &c.shape[0])?;
+            equal(format_args!("outputs of {w} and size of the bias {c}"), &w.shape[0], &c.shape[0])?;
             [x, w]
         } else {
             operands(x)?
@@ -252,7 +252,7 @@ impl OpDef for Conv {
         self.check()?;
         images(x, w)?;
         let groups = Dim::from(self.groups);
-        equal(&format!("channels of {x} and of {w} in {groups} groups"), &x.shape[1], &(&w.shape[1] * &groups))?;
+        equal(format_args!("channels of {x} and of {w} in {groups} groups"), &x.shape[1], &(&w.shape[1] * &groups))?;
         if w.shape[0].exact_div(&groups).is_none() {
             return fail(format!("{} output channels do not split in {groups} groups", w.shape[0]));
         }

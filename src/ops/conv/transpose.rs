@@ -45,7 +45,7 @@ impl OpDef for ConvTranspose {
         let [x, w] = operands(x)?;
         self.adjoint().check()?;
         images(x, w)?;
-        equal(&format!("channels of {x} and {w}"), &x.shape[1], &w.shape[0])?;
+        equal(format_args!("channels of {x} and {w}"), &x.shape[1], &w.shape[0])?;
         let groups = Dim::from(self.groups);
         if x.shape[1].exact_div(&groups).is_none() {
             return fail(format!("{} input channels do not split in {groups} groups", x.shape[1]));
