@@ -76,8 +76,12 @@ fn fused_products<'g>(a: &Attention, x: &[T<'g>]) -> T<'g> {
 /// over the nodes. An op that no opset has is reported by the caller.
 fn least_opset(g: &Graph, target: &Target) -> i64 {
     let least = |n: &Node| {
-        let mut opsets = target.default_opset..=*OPSETS.end();
-        opsets.find(|&opset| spellable(g, n, target, opset).is_ok() || decomposes(g, n)).unwrap_or(target.default_opset)
+        let mut spelled =
+            (target.default_opset..=*OPSETS.end()).filter(|&opset| spellable(g, n, target, opset).is_ok());
+        match spelled.next() {
+            Some(opset) if opset > target.default_opset && !decomposes(g, n) => opset,
+            _ => target.default_opset,
+        }
     };
     g.nodes().map(|(_, n)| least(n)).max().unwrap_or(target.default_opset)
 }

@@ -261,8 +261,9 @@ pub fn drive(
 ) -> Result<Run, PassError> {
     let total = |p: &Program, ctx: &Ctx| ctx.explain.then(|| Facts::new(&p.graph, &ctx.setting).total());
     let (mut out, mut optimized) = (p.clone(), None);
+    let mut before = total(&out, &ctx);
     for (i, pass) in passes.iter().enumerate() {
-        let (before, done) = (total(&out, &ctx), ctx.rewrites());
+        let done = ctx.rewrites();
         ctx.rows = Some(pass.rules);
         let mut new = (pass.run)(&out, &mut ctx).map_err(|e| e.of(pass.name))?;
         new.forget_unread();
@@ -271,9 +272,11 @@ pub fn drive(
         if cfg!(debug_assertions) || i + 1 == passes.len() {
             out.verify().map_err(|e| PassError::Invalid { pass: pass.name, reason: text::explain(&out, e) })?;
         }
-        if let Some((before, after)) = before.zip(total(&out, &ctx)) {
+        let now = total(&out, &ctx);
+        if let Some((before, after)) = before.zip(now) {
             ctx.passes.push(PassCost { pass: pass.name, rewrites: ctx.rewrites() - done, before, after });
         }
+        before = now;
         after(pass, &out);
         if pass.name == legalize::PASS.name {
             optimized = Some(old);

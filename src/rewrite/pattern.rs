@@ -183,7 +183,7 @@ pub struct Match<'a> {
     numbers: Vec<(&'static str, f64)>,
     /// Every node of the pattern, the root included.
     pub nodes: BTreeSet<NodeId>,
-    /// How many of `values` are leaves; named interior values are not.
+    /// The names in `values` that are of interior values.
     named: BTreeSet<&'static str>,
 }
 
@@ -285,15 +285,9 @@ impl<'f, 'a> Matcher<'f, 'a> {
             Pat::Var(name) => self.bind(name, v, rest),
             Pat::Stored(name) if self.facts.stored(v) => self.bind(name, v, rest),
             Pat::Stored(name) => self.miss(v, || format!("`{name}` is known only when the graph runs")),
-            Pat::Named(name, p) => self.matches(p, v, &mut |m| {
-                let old = m.named.len();
-                m.named.push(name);
-                let found = m.bind(name, v, rest);
-                if !found {
-                    m.named.truncate(old);
-                }
-                found
-            }),
+            Pat::Named(name, p) => {
+                self.matches(p, v, &mut |m| m.attempt(|m| m.named.push(name), &mut |m| m.bind(name, v, rest)))
+            }
             Pat::Either(all) => all.iter().any(|p| self.matches(p, v, rest)),
             Pat::Scalar(name) => match number(g, v) {
                 Some(x) => match self.numbers.iter().find(|(n, _)| n == name) {

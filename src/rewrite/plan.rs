@@ -1,6 +1,6 @@
 //! Decides what a set of rules will change in a graph, before anything is emitted.
 
-use super::facts::{Estimate, Facts, Setting};
+use super::facts::{Estimate, Facts};
 use super::pattern::{Match, Miss, Pat, Vars};
 use super::rule::{Refuse, Rule};
 use crate::build::{BuildErrors, Builder, T};
@@ -120,9 +120,8 @@ fn weigh(facts: &Facts<'_>, rule: &Rule, m: &Match<'_>) -> Result<(NodeId, Estim
     let before: Estimate = m.nodes.iter().map(|&n| facts.cost(n)).sum();
     // An ill-typed fragment is reported when it is emitted.
     let Ok(fragment) = fragment(facts, rule, m) else { return Ok((place, before, before)) };
-    let setting = Setting { target: facts.setting.target, assume: facts.setting.assume.clone() };
-    let after = Facts::new(&fragment, &setting).total();
-    let machine = &setting.target.machine;
+    let after = Facts::new(&fragment, facts.setting).total();
+    let machine = &facts.setting.target.machine;
     let (old, new) = (before.seconds(machine), after.seconds(machine));
     if new > old * (1.0 + 1e-9) {
         let (old, new) = (old * 1e6, new * 1e6);
@@ -140,7 +139,7 @@ fn fragment(facts: &Facts<'_>, rule: &Rule, m: &Match<'_>) -> Result<Graph, Buil
         let constant = g.producer(v).and_then(|n| if let Op::Const(c) = &g.node(n).op { Some(c) } else { None });
         leaves.entry(v).or_insert_with(|| match constant {
             Some(c) => b.constant(c.value.tensor().clone()),
-            None if facts.stored(v) => b.param(&v.to_string(), g.ty(v).clone(), Init::ZEROS, false),
+            None if facts.stored(v) => b.param(&v.to_string(), g.ty(v).clone(), Init::Computed, false),
             None => b.input(&v.to_string(), g.ty(v).clone()),
         });
     }
@@ -219,6 +218,7 @@ fn downstream(readers: &[Vec<NodeId>], from: NodeId, steps: usize) -> Vec<NodeId
 
 #[cfg(test)]
 mod tests {
+    use super::super::facts::Setting;
     use super::super::rule::Row;
     use super::*;
     use crate::ir::{DType, Stage, TensorType};

@@ -89,16 +89,18 @@ fn ratio(r: Option<Ratio>) -> String {
 fn colored(table: &str, results: &[Measured]) -> String {
     let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
     for (line, m) in lines.iter_mut().skip(1).zip(results) {
-        for r in [m.ratio, m.processor_ratio].into_iter().flatten() {
+        // From the right, because both ratios may be the same text, and the label on the left may hold anything.
+        let mut end = line.len();
+        for r in [m.processor_ratio, m.ratio].into_iter().flatten() {
             let style: Style = match r.verdict() {
                 Verdict::Faster => AnsiColor::Green.on_default(),
                 Verdict::Slower => AnsiColor::Red.on_default(),
-                Verdict::Open => continue,
+                Verdict::Open => Style::new(),
             };
             let text = ratio(Some(r));
-            // The label comes first and may hold anything.
-            if let Some(at) = line.rfind(&text) {
+            if let Some(at) = line[..end].rfind(&text) {
                 line.replace_range(at..at + text.len(), &format!("{style}{text}{style:#}"));
+                end = at;
             }
         }
     }
