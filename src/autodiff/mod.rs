@@ -9,7 +9,7 @@
 //! Deliberately unknown here: optimizers, losses, and which parameters are trained.
 
 use crate::build::{Builder, T};
-use crate::ir::{Entity, Side, TensorType, ValueId};
+use crate::ir::{Entity, Origin, Side, TensorType, ValueId};
 use crate::ops::{Grad, Node, Vjp};
 use std::collections::BTreeMap;
 
@@ -44,9 +44,10 @@ pub fn gradients<'g>(b: &'g Builder, loss: T<'g>, wrt: &[T<'g>]) -> Result<Vec<T
         return Err(AutodiffError::NotScalar(ty));
     }
     let targets = wrt.iter().map(|&t| id(t, "a value to differentiate for")).collect::<Result<Vec<_>, _>>()?;
-    let one = b.with_origin("grad", None, Some(RULE), || loss.ones_like());
+    let origin = Origin { scope: b.scope_id("grad"), at: None, rule: Some(RULE) };
+    let one = b.with_origin(origin, || loss.ones_like());
     let cotangents = pull(b, &[(seed, one)], &targets, Targets::Open)?;
-    let zeros = |t: T<'g>| b.with_origin("grad", None, Some(RULE), || t.zeros_like());
+    let zeros = |t: T<'g>| b.with_origin(origin, || t.zeros_like());
     Ok(wrt.iter().zip(targets).map(|(&t, v)| cotangents.get(&v).copied().unwrap_or_else(|| zeros(t))).collect())
 }
 
@@ -88,13 +89,14 @@ fn pull<'g>(
         }
         let forward = b.read(|graph| graph.scope_path(node.origin.scope).to_owned());
         let scope = if forward.is_empty() { "grad".to_owned() } else { format!("grad/{forward}") };
-        let contributions =
-            b.with_origin(&scope, node.origin.at, Some(RULE), || step(b, node, &g, &wanted, forward))?;
-        b.with_origin(&scope, node.origin.at, Some(RULE), || {
+        let origin = Origin { scope: b.scope_id(&scope), at: node.origin.at, rule: Some(RULE) };
+        b.with_origin(origin, || {
+            let contributions = step(b, node, &g, &wanted, forward)?;
             for (v, g) in contributions {
                 cotangents.add(v, g);
             }
-        });
+            Ok(())
+        })?;
     }
     cotangents.0.retain(|v, _| targets.contains(v));
     Ok(cotangents.0)
@@ -183,7 +185,7 @@ fn path<'g>(
 /// Sums a cotangent over the axes along which the operand, of type `to`, was broadcast.
 fn unbroadcast<'g>(g: T<'g>, to: &TensorType) -> T<'g> {
     let have = g.dims();
-    if g.poisoned() || have == to.shape.0 || have.len() < to.rank() {
+    if g.poisoned() || have == to.shape || have.len() < to.rank() {
         return g;
     }
     let lead = have.len() - to.rank();

@@ -15,13 +15,15 @@ mod tensor;
 pub use diagnostics::{BuildErrors, Diagnostic};
 pub use names::{Names, Rule, Slot, Stored};
 pub use scope::{Entered, Scope};
-pub use tensor::{Sizes, T};
+pub use tensor::T;
 
-use crate::ir::{Init, Operands, Origin, ScopeId, Stage, Symbol, Tensor, TensorType, ValueId};
-use crate::ops::{Const, Graph, Op};
+use crate::ir::{Init, NodeId, Operands, Origin, Param, ScopeId, Stage, Symbol, Tensor, TensorType, ValueId};
+use crate::ops::{Const, Graph, Node, Op};
+use hashbrown::HashMap;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::panic::Location;
+use std::sync::Arc;
 
 /// Builds a graph.
 #[derive(Debug)]
@@ -33,15 +35,13 @@ pub struct Builder {
 struct State {
     graph: Graph,
     diagnostics: Vec<Diagnostic>,
-    /// The scope of new nodes.
-    scope: ScopeId,
-    /// The rewrite rule that makes the new nodes, if any.
-    rule: Option<&'static str>,
-    /// The source line of the node that a rewrite replaces, if any.
-    at: Option<&'static Location<'static>>,
-    scopes: HashMap<String, ScopeId>,
+    /// The origin of new nodes; without a source line, that of the caller.
+    origin: Origin,
+    /// Scopes by path: those of the graph up to the size of the map.
+    scopes: HashMap<Arc<str>, ScopeId>,
     places: scope::Places,
-    params: HashMap<String, ValueId>,
+    /// Parameters by path, in the same way.
+    params: HashMap<Arc<str>, ValueId>,
     wanted: BTreeSet<String>,
     taps: Vec<(String, ValueId)>,
 }
@@ -53,20 +53,15 @@ impl Builder {
     }
 
     /// Creates a builder that appends to `graph`, whose ids stay the same.
-    pub fn resume(mut graph: Graph) -> Self {
-        let root = graph.scope("");
-        let scopes = graph.scopes().map(|(id, path)| (path.to_owned(), id)).collect();
-        let params = graph.params().map(|p| (p.path.clone(), p.value)).collect();
+    pub fn resume(graph: Graph) -> Self {
         Self {
             state: RefCell::new(State {
                 graph,
                 diagnostics: Vec::new(),
-                scope: root,
-                rule: None,
-                at: None,
-                scopes,
+                origin: Origin { scope: ScopeId::ROOT, at: None, rule: None },
+                scopes: HashMap::new(),
                 places: scope::Places::default(),
-                params,
+                params: HashMap::new(),
                 wanted: BTreeSet::new(),
                 taps: Vec::new(),
             }),
@@ -86,7 +81,7 @@ impl Builder {
 
     /// Returns the root of the module tree.
     pub fn root(&self) -> Scope<'_> {
-        Scope::new(self, self.scope_id(""))
+        Scope::new(self, ScopeId::ROOT)
     }
 
     /// Declares a symbol, whose name must be accepted by [`Symbol::new`].
@@ -114,7 +109,7 @@ impl Builder {
     /// Returns the parameter of this full path and declares it if it is new. Asking again with another type is a mistake.
     #[track_caller]
     pub fn param(&self, path: &str, ty: TensorType, init: Init, trainable: bool) -> T<'_> {
-        let known = self.state.borrow().params.get(path).copied();
+        let known = self.state.borrow_mut().param(path);
         if let Some(v) = known {
             let old = self.state.borrow().graph.ty(v).clone();
             if old == ty {
@@ -129,8 +124,15 @@ impl Builder {
         }
         let mut s = self.state.borrow_mut();
         let v = s.graph.add_param(path, ty, init, trainable);
-        s.params.insert(path.to_owned(), v);
         drop(s);
+        T::new(self, Some(v))
+    }
+
+    /// Declares a parameter of another graph, unless it was declared.
+    pub(crate) fn copy_param(&self, p: &Param, ty: &TensorType) -> T<'_> {
+        let s = &mut *self.state.borrow_mut();
+        let known = s.param(&p.path);
+        let v = known.unwrap_or_else(|| s.graph.add_param(p.path.clone(), ty.clone(), p.init.clone(), p.trainable));
         T::new(self, Some(v))
     }
 
@@ -153,10 +155,12 @@ impl Builder {
         let op = op.into();
         let mut guard = self.state.borrow_mut();
         let s = &mut *guard;
-        let at = s.at.or_else(|| Some(Location::caller()));
-        let origin = Origin { scope: s.scope, at, rule: s.rule };
+        let origin = Origin { at: s.origin.at.or_else(|| Some(Location::caller())), ..s.origin };
         match s.graph.add_node(op.clone(), inputs, origin) {
-            Ok(n) => s.graph.node(n).outputs().map(|v| T::new(self, Some(v))).collect(),
+            Ok(n) => {
+                drop(guard);
+                self.results(n)
+            }
             Err(e) => {
                 drop(guard);
                 self.error(format!("{}: {e}", op.mnemonic()), operands);
@@ -165,17 +169,16 @@ impl Builder {
         }
     }
 
-    /// Appends a node whose result types are known: a copy of a node on operands of the same types.
-    pub(crate) fn copy<'g>(
-        &'g self,
-        op: Op,
-        operands: &[T<'g>],
-        types: impl Iterator<Item = TensorType>,
-    ) -> Vec<T<'g>> {
-        let Some(inputs) = operands.iter().map(|t| t.id()).collect::<Option<Operands>>() else { return Vec::new() };
+    /// Appends a copy of a node of `old` on operands of the same types, so that the types of its results are known.
+    pub(crate) fn copy(&self, old: &Graph, n: &Node, origin: Origin, inputs: Operands) -> NodeId {
         let s = &mut *self.state.borrow_mut();
-        let n = s.graph.add_copy(op, inputs, Origin { scope: s.scope, at: s.at, rule: s.rule }, types);
-        s.graph.node(n).outputs().map(|v| T::new(self, Some(v))).collect()
+        let types = n.outputs().map(|v| old.ty(v).clone());
+        s.graph.add_copy(n.op.clone(), inputs, origin, types)
+    }
+
+    /// The results of a node.
+    pub(crate) fn results(&self, n: NodeId) -> Vec<T<'_>> {
+        self.state.borrow().graph.node(n).outputs().map(|v| self.value(v)).collect()
     }
 
     /// Records a mistake of the author, which [`finish`](Self::finish) reports.
@@ -184,7 +187,7 @@ impl Builder {
         let mut s = self.state.borrow_mut();
         let operands = operands.iter().filter_map(|t| t.id()).map(|v| s.graph.ty(v).to_string()).collect();
         let d = Diagnostic {
-            scope: s.graph.scope_path(s.scope).to_owned(),
+            scope: s.graph.scope_path(s.origin.scope).to_owned(),
             at: Location::caller(),
             message: message.into(),
             operands,
@@ -231,43 +234,26 @@ impl Builder {
     }
 
     /// Calls `f`; the nodes that it appends have this origin.
-    pub fn with_origin<R>(
-        &self,
-        scope: &str,
-        at: Option<&'static Location<'static>>,
-        rule: Option<&'static str>,
-        f: impl FnOnce() -> R,
-    ) -> R {
-        self.in_scope(self.scope_id(scope), at, rule, f)
-    }
-
-    /// [`with_origin`](Self::with_origin), for a scope of this builder's graph.
-    pub(crate) fn in_scope<R>(
-        &self,
-        scope: ScopeId,
-        at: Option<&'static Location<'static>>,
-        rule: Option<&'static str>,
-        f: impl FnOnce() -> R,
-    ) -> R {
-        let old = {
-            let mut s = self.state.borrow_mut();
-            let old = (s.scope, s.at, s.rule);
-            (s.scope, s.at, s.rule) = (scope, at, rule);
-            old
-        };
+    pub(crate) fn with_origin<R>(&self, origin: Origin, f: impl FnOnce() -> R) -> R {
+        let old = std::mem::replace(&mut self.state.borrow_mut().origin, origin);
         let r = f();
-        let mut s = self.state.borrow_mut();
-        (s.scope, s.at, s.rule) = old;
+        self.state.borrow_mut().origin = old;
         r
     }
 
+    /// The scope of this path, which is new if there is none.
     pub(crate) fn scope_id(&self, path: &str) -> ScopeId {
-        let mut s = self.state.borrow_mut();
-        if let Some(&id) = s.scopes.get(path) {
-            return id;
-        }
-        let id = s.graph.add_scope(path);
-        s.scopes.insert(path.to_owned(), id);
-        id
+        let s = &mut *self.state.borrow_mut();
+        s.scopes.extend(s.graph.scopes_from(s.scopes.len()));
+        if let Some(&id) = s.scopes.get(path) { id } else { s.graph.add_scope(path) }
+    }
+}
+
+impl State {
+    /// The value of the parameter of this path.
+    fn param(&mut self, path: &str) -> Option<ValueId> {
+        let new = self.graph.params_from(self.params.len());
+        self.params.extend(new.iter().map(|p| (p.path.clone(), p.value)));
+        self.params.get(path).copied()
     }
 }

@@ -7,6 +7,7 @@
 
 use super::{Builder, T};
 use crate::ir::{DType, Init, Shape, TensorType};
+use smallvec::SmallVec;
 
 /// Tables of rules. The rule of the most segments applies; of several, the one with the fewest `*`.
 pub type Names = &'static [&'static [Rule]];
@@ -33,42 +34,49 @@ impl Rule {
     pub const fn stored(page: &'static str, era: &'static str, how: Stored) -> Self {
         Self { page, era, stored: Some(how) }
     }
+}
 
-    /// The length of the match with the beginning of `path`, if there is one: segments, and segments without `*`.
-    fn matches(&self, path: &[&str]) -> Option<(usize, usize)> {
-        let (mut n, mut literal) = (0, 0);
-        for part in self.page.split('.') {
-            let given = path.get(n)?;
-            if part == *given {
-                literal += 1;
-            } else if part != "*" {
-                return None;
-            }
-            n += 1;
-        }
-        // Other forms are of parameters, not of what is below a path.
-        (self.stored.is_none() || n == path.len()).then_some((n, literal))
+/// Rules taken apart, since every path of a model meets every rule.
+#[derive(Debug, Default)]
+pub(super) struct Rules(Vec<(Vec<&'static str>, &'static Rule)>);
+
+impl Rules {
+    pub(super) fn new(names: Names) -> Self {
+        Self(names.iter().copied().flatten().map(|rule| (rule.page.split('.').collect(), rule)).collect())
     }
 
-    fn apply(&self, path: &[&str]) -> String {
-        let page = || self.page.split('.');
-        let mut stars = page().zip(path).filter(|(part, _)| *part == "*").map(|(_, given)| *given);
-        let era = self.era.split('.').map(|part| if part == "*" { stars.next().unwrap_or(part) } else { part });
-        era.chain(path[page().count()..].iter().copied()).collect::<Vec<_>>().join(".")
+    /// The era's path for a page's, and the form in which it is stored where that is another one.
+    pub(super) fn translate(&self, path: &str) -> (String, Option<Stored>) {
+        if self.0.is_empty() {
+            return (path.to_owned(), None);
+        }
+        let path_parts: SmallVec<[&str; 12]> = path.split('.').collect();
+        let matching = self.0.iter().filter(|(page, rule)| {
+            // Other forms are of parameters, not of what is below a path.
+            let long_enough = page.len() == path_parts.len() || page.len() < path_parts.len() && rule.stored.is_none();
+            // Paths differ at the end.
+            long_enough && page.iter().zip(&path_parts).rev().all(|(part, given)| part == given || *part == "*")
+        });
+        let literal = |page: &[&str]| page.iter().filter(|part| **part != "*").count();
+        match matching.max_by_key(|(page, _)| (page.len(), literal(page))) {
+            Some((page, rule)) => (apply(page, rule.era, &path_parts), rule.stored),
+            None => (path.to_owned(), None),
+        }
     }
 }
 
-/// The era's path for a page's, and the form in which it is stored where that is another one.
-pub(super) fn translate(names: Names, path: &str) -> (String, Option<Stored>) {
-    if names.is_empty() {
-        return (path.to_owned(), None);
+/// `era` for `path`, which begins with `page`.
+fn apply(page: &[&str], era: &str, path: &[&str]) -> String {
+    let mut stars = page.iter().zip(path).filter(|(part, _)| **part == "*").map(|(_, given)| *given);
+    let parts = era.split('.').map(|part| if part == "*" { stars.next().unwrap_or(part) } else { part });
+    let mut out = String::new();
+    for part in parts.chain(path[page.len()..].iter().copied()) {
+        if !out.is_empty() {
+            out.push('.');
+        }
+        out.push_str(part);
     }
-    let parts: Vec<&str> = path.split('.').collect();
-    let matching = names.iter().copied().flatten().filter_map(|r| Some((r.matches(&parts)?, r)));
-    match matching.max_by_key(|(length, _)| *length) {
-        Some((_, rule)) => (rule.apply(&parts), rule.stored),
-        None => (path.to_owned(), None),
-    }
+    out
 }
 
 /// Where an era stores a parameter, or the parts of one.
@@ -120,10 +128,10 @@ mod tests {
             ("layers", "layers"),
             ("head.layers.7.0", "head.layers.7.0"),
         ] {
-            assert_eq!(translate(RULES, page).0, era);
+            assert_eq!(Rules::new(RULES).translate(page).0, era);
         }
         const EQUAL: Names = &[&[Rule::rename("a.*", "x"), Rule::rename("a.b", "y"), Rule::rename("*.b", "z")]];
-        assert_eq!(translate(EQUAL, "a.b.c").0, "y.c");
+        assert_eq!(Rules::new(EQUAL).translate("a.b.c").0, "y.c");
     }
 
     /// Three tensors, each of them transposed, as one packed parameter; below a scope with rules of its own.

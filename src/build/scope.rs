@@ -1,10 +1,10 @@
 //! Positions in the module tree: prefixes of checkpoint keys.
 
-use super::names::{self, Names, Slot};
+use super::names::{self, Names, Rules, Slot};
 use super::{Builder, T};
 use crate::ir::{DType, Init, Literal, ScopeId, Shape, Tensor, TensorType};
 use crate::ops::Dropout;
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::fmt::{self, Display};
 
 /// A prefix of checkpoint keys, such as `transformer.layers.0`.
@@ -24,14 +24,14 @@ pub(super) struct Places {
     index: HashMap<(usize, String), usize>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Place {
     /// The place whose rules apply.
     base: usize,
     /// The page's path below the base.
     page: String,
     /// The rules for paths below, of a base.
-    names: Names,
+    names: Rules,
     /// The path in the graph.
     scope: ScopeId,
 }
@@ -51,7 +51,7 @@ pub struct Entered<'g> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.b.state.borrow_mut().scope = self.previous;
+        self.b.state.borrow_mut().origin.scope = self.previous;
     }
 }
 
@@ -70,7 +70,7 @@ impl<'g> Scope<'g> {
     pub fn named(self, names: Names) -> Self {
         let mut s = self.b.state.borrow_mut();
         let base = s.places.list.len();
-        s.places.list.push(Place { base, page: String::new(), names, scope: self.id });
+        s.places.list.push(Place { base, page: String::new(), names: Rules::new(names), scope: self.id });
         Self { place: base, ..self }
     }
 
@@ -88,7 +88,7 @@ impl<'g> Scope<'g> {
         let id = self.b.scope_id(&self.translate(base, &page).0);
         let mut s = self.b.state.borrow_mut();
         let place = s.places.list.len();
-        s.places.list.push(Place { base, page: page.clone(), names: &[], scope: id });
+        s.places.list.push(Place { base, page: page.clone(), names: Rules::default(), scope: id });
         s.places.index.insert((base, page), place);
         Self { b: self.b, id, place }
     }
@@ -97,7 +97,7 @@ impl<'g> Scope<'g> {
     fn translate(self, base: usize, page: &str) -> (String, Option<names::Stored>) {
         let s = self.b.state.borrow();
         let base = &s.places.list[base];
-        let (path, stored) = names::translate(base.names, page);
+        let (path, stored) = base.names.translate(page);
         (below(s.graph.scope_path(base.scope), &path), stored)
     }
 
@@ -115,7 +115,7 @@ impl<'g> Scope<'g> {
     /// `let _in = s.enter();`, so that nodes, and with them the names in the ONNX file, follow the module tree.
     #[must_use = "the scope is left when the guard is dropped"]
     pub fn enter(self) -> Entered<'g> {
-        let previous = std::mem::replace(&mut self.b.state.borrow_mut().scope, self.id);
+        let previous = std::mem::replace(&mut self.b.state.borrow_mut().origin.scope, self.id);
         Entered { b: self.b, previous }
     }
 
@@ -172,7 +172,10 @@ impl<'g> Scope<'g> {
 
     /// The checkpoint's key of a parameter, and the form in which it is stored.
     fn key(self, name: &str) -> (String, Option<names::Stored>) {
-        let here = self.b.state.borrow().places.list[self.place].clone();
-        self.translate(here.base, &below(&here.page, &name))
+        let (base, page) = {
+            let here = &self.b.state.borrow().places.list[self.place];
+            (here.base, below(&here.page, &name))
+        };
+        self.translate(base, &page)
     }
 }

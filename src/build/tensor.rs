@@ -1,7 +1,7 @@
 //! [`T`], the authoring handle: operators and methods that append nodes.
 
 use super::Builder;
-use crate::ir::{DType, Dim, Real, Tensor, TensorType, ValueId};
+use crate::ir::{DType, Dim, Real, Shape, Tensor, TensorType, ValueId};
 use crate::ops::{
     ArgMax, Binary, BinaryKind, Cast, Compare, CompareKind, Concat, Conv, Expand, Gather, GatherElements, MatMul, Op,
     Pad, Reduce, ReduceKind, Reshape, ScatterElements, Slice, Softmax, StopGradient, TopK, Transpose, Unary, UnaryKind,
@@ -15,27 +15,6 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 pub struct T<'g> {
     b: &'g Builder,
     id: Option<ValueId>,
-}
-
-/// Sizes in the forms in which authors write them.
-pub trait Sizes {
-    /// Returns the sizes as dims.
-    fn dims(self) -> Vec<Dim>;
-}
-impl Sizes for Vec<Dim> {
-    fn dims(self) -> Vec<Dim> {
-        self
-    }
-}
-impl<D: Into<Dim>, const N: usize> Sizes for [D; N] {
-    fn dims(self) -> Vec<Dim> {
-        self.into_iter().map(Into::into).collect()
-    }
-}
-impl<D: Into<Dim> + Clone> Sizes for &[D] {
-    fn dims(self) -> Vec<Dim> {
-        self.iter().cloned().map(Into::into).collect()
-    }
 }
 
 impl fmt::Debug for T<'_> {
@@ -77,8 +56,8 @@ impl<'g> T<'g> {
         self.ty().dtype
     }
     /// Returns the sizes of all axes.
-    pub fn dims(self) -> Vec<Dim> {
-        self.ty().shape.0
+    pub fn dims(self) -> Shape {
+        self.ty().shape
     }
     /// Returns the number of axes.
     pub fn rank(self) -> usize {
@@ -335,8 +314,8 @@ impl<'g> T<'g> {
 
     /// The same elements in another shape.
     #[track_caller]
-    pub fn reshape(self, to: impl Sizes) -> T<'g> {
-        let to = to.dims();
+    pub fn reshape(self, to: impl Into<Shape>) -> T<'g> {
+        let to = to.into();
         if self.dims() == to { self } else { self.apply(Reshape { to }) }
     }
     /// Permutes axes: axis `i` of the result is axis `perm[i]` of `self`.
@@ -346,14 +325,14 @@ impl<'g> T<'g> {
     }
     /// Broadcasts to a shape.
     #[track_caller]
-    pub fn expand(self, to: impl Sizes) -> T<'g> {
-        let to = to.dims();
+    pub fn expand(self, to: impl Into<Shape>) -> T<'g> {
+        let to = to.into();
         if self.dims() == to { self } else { self.apply(Expand { to }) }
     }
     /// Inserts an axis of size 1 before `axis`.
     #[track_caller]
     pub fn unsqueeze(self, axis: usize) -> T<'g> {
-        let mut to = self.dims();
+        let mut to = self.dims().to_vec();
         to.insert(axis.min(to.len()), Dim::known(1));
         self.reshape(to)
     }
@@ -382,7 +361,7 @@ impl<'g> T<'g> {
     pub fn pick(self, axis: i64, i: usize) -> T<'g> {
         self.with_axis(axis, |a| {
             let x = self.narrow(axis, i, 1);
-            let mut to = x.dims();
+            let mut to = x.dims().to_vec();
             if !x.poisoned() {
                 to.remove(a);
             }

@@ -39,7 +39,7 @@ pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result
     let mut names: Vec<&str> = mid.names().collect();
     names.sort_unstable();
     let (mapped, mut unmatched) = map(&graph, &names, prefix);
-    graph.clear_outputs();
+    graph.retain_outputs(|_| false);
     for (name, c) in &mapped {
         c.values().for_each(|v| graph.add_output(*name, v));
     }

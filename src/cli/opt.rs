@@ -74,7 +74,7 @@ fn read(path: &Path) -> Result<Program, Failure> {
     let mut graphs = graphs.into_iter();
     let program = match (graphs.next(), graphs.next(), graphs.next()) {
         (Some(graph), None, _) => Program::new(graph),
-        (Some(graph), Some(weights), None) => Program { graph, weights },
+        (Some(graph), Some(weights), None) => Program { graph: graph.into(), weights: weights.into() },
         _ => return Err(bad(&format!("expected a graph and perhaps its weight program, found {found} graphs"))),
     };
     program.verify().map_err(|e| bad(&e))?;

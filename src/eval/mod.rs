@@ -138,7 +138,7 @@ fn fetch(
         return Ok(t.clone());
     }
     let p = g.as_param(v).expect("operands are earlier, so only parameters are made on demand");
-    let t = param(&p.path, g.ty(v)).map_err(|e| RunError::Param(p.path.clone(), e))?;
+    let t = param(&p.path, g.ty(v)).map_err(|e| RunError::Param(p.path.to_string(), e))?;
     bind(&p.path, g.ty(v), &t, &mut Bindings::new())?;
     *slot = Some(t.clone());
     Ok(t)

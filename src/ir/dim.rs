@@ -87,6 +87,7 @@ impl Dim {
     }
 
     /// Returns the number if no symbol occurs.
+    #[inline]
     pub fn value(&self) -> Option<i64> {
         (self.terms.is_empty() && self.constant != i64::MAX).then_some(self.constant)
     }
@@ -270,8 +271,12 @@ impl<D: Into<Dim>> Add<D> for &Dim {
         if self.constant == i64::MAX || rhs.constant == i64::MAX {
             return Dim::OVERFLOW;
         }
-        if self.terms.is_empty() && rhs.terms.is_empty() {
-            return self.constant.checked_add(rhs.constant).map_or(Dim::OVERFLOW, Dim::known);
+        // A number and a polynomial keep the terms of the polynomial; nearly every sum is one.
+        if self.terms.is_empty() || rhs.terms.is_empty() {
+            let Some(constant) = self.constant.checked_add(rhs.constant).filter(|&c| c != i64::MAX) else {
+                return Dim::OVERFLOW;
+            };
+            return Dim { terms: if rhs.terms.is_empty() { self.terms.clone() } else { rhs.terms }, constant };
         }
         Dim::build(self.wide().chain(rhs.wide()).collect(), i128::from(self.constant) + i128::from(rhs.constant))
     }
@@ -327,14 +332,15 @@ by_value! { Add add; Sub sub; Mul mul; }
 /// The product of all dims, which is 1 for none.
 impl<'a> std::iter::Product<&'a Dim> for Dim {
     fn product<I: Iterator<Item = &'a Dim>>(iter: I) -> Self {
-        let (mut number, mut symbolic) = (Self::known(1), None);
+        let (mut number, mut symbolic): (Option<i64>, Option<Self>) = (Some(1), None);
         for d in iter {
-            match (d.value(), &symbolic) {
-                (Some(n), _) => number = number.times(n),
+            match (d.value(), symbolic.as_mut()) {
+                (Some(n), _) => number = number.and_then(|p| p.checked_mul(n)),
                 (None, None) => symbolic = Some(d.clone()),
-                (None, Some(p)) => symbolic = Some(p * d),
+                (None, Some(p)) => *p = &*p * d,
             }
         }
+        let number = number.map_or(Self::OVERFLOW, Self::known);
         match symbolic {
             Some(p) => p * number,
             None => number,

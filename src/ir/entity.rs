@@ -18,9 +18,11 @@ macro_rules! entity {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(u32);
         impl $crate::ir::Entity for $name {
+            #[inline]
             fn new(index: usize) -> Self {
                 Self(u32::try_from(index).expect("fewer than 2^32 entities"))
             }
+            #[inline]
             fn index(self) -> usize {
                 self.0 as usize
             }
@@ -52,7 +54,20 @@ impl<K, V> Default for Arena<K, V> {
     }
 }
 
+impl<K, V> IntoIterator for Arena<K, V> {
+    type Item = V;
+    type IntoIter = std::vec::IntoIter<V>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.into_iter()
+    }
+}
+
 impl<K: Entity, V> Arena<K, V> {
+    /// Creates an empty table with room for this many entries.
+    pub fn with_capacity(n: usize) -> Self {
+        Self { items: Vec::with_capacity(n), key: PhantomData }
+    }
+
     /// Appends an entry and returns its id, which is its position.
     pub fn push(&mut self, v: V) -> K {
         self.items.push(v);
@@ -62,6 +77,11 @@ impl<K: Entity, V> Arena<K, V> {
     /// Returns the entry, or `None` if the id is out of range.
     pub fn get(&self, k: K) -> Option<&V> {
         self.items.get(k.index())
+    }
+
+    /// Returns the entries from the `n`-th on.
+    pub fn from(&self, n: usize) -> &[V] {
+        self.items.get(n..).unwrap_or(&[])
     }
 
     /// Returns the number of entries.
@@ -87,11 +107,13 @@ impl<K: Entity, V> Arena<K, V> {
 
 impl<K: Entity, V> Index<K> for Arena<K, V> {
     type Output = V;
+    #[inline]
     fn index(&self, k: K) -> &V {
         &self.items[k.index()]
     }
 }
 impl<K: Entity, V> IndexMut<K> for Arena<K, V> {
+    #[inline]
     fn index_mut(&mut self, k: K) -> &mut V {
         &mut self.items[k.index()]
     }
@@ -112,11 +134,13 @@ impl<K: Entity, V: Clone> Side<K, V> {
 }
 impl<K: Entity, V> Index<K> for Side<K, V> {
     type Output = V;
+    #[inline]
     fn index(&self, k: K) -> &V {
         &self.items[k.index()]
     }
 }
 impl<K: Entity, V> IndexMut<K> for Side<K, V> {
+    #[inline]
     fn index_mut(&mut self, k: K) -> &mut V {
         &mut self.items[k.index()]
     }

@@ -6,11 +6,17 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::hash::Hash;
 use std::panic::Location;
+use std::sync::Arc;
 
 entity!(ValueId, "%", "A tensor value: an input, a parameter or a result of a node.");
 entity!(NodeId, "n", "One application of an op.");
 entity!(ParamId, "@", "A named parameter.");
 entity!(ScopeId, "s", "A position in the module tree, a prefix of checkpoint keys.");
+
+impl ScopeId {
+    /// The root of the module tree, the first scope of every graph.
+    pub const ROOT: Self = Self(0);
+}
 
 /// The values that a node reads.
 pub type Operands = SmallVec<[ValueId; 3]>;
@@ -98,7 +104,7 @@ impl<O> Node<O> {
     }
 
     /// Returns all results, in order.
-    pub fn outputs(&self) -> impl Iterator<Item = ValueId> + use<O> {
+    pub fn outputs(&self) -> impl Iterator<Item = ValueId> + Clone + use<O> {
         let first = self.first.index();
         (first..first + self.results as usize).map(ValueId::new)
     }
@@ -151,7 +157,7 @@ pub struct Output {
 #[derive(Clone, Debug)]
 pub struct Param {
     /// The checkpoint key.
-    pub path: String,
+    pub path: Arc<str>,
     /// Its value.
     pub value: ValueId,
     /// The initial values without a checkpoint.
@@ -171,7 +177,8 @@ pub struct Graph<O> {
     pub(super) nodes: Arena<NodeId, Node<O>>,
     pub(super) values: Arena<ValueId, Value>,
     pub(super) params: Arena<ParamId, Param>,
-    pub(super) scopes: Arena<ScopeId, String>,
+    /// Shared by the graphs that are made from one another: their nodes stand in the same scopes.
+    pub(super) scopes: Arc<Arena<ScopeId, Arc<str>>>,
     pub(super) symbols: Vec<Symbol>,
     pub(super) inputs: Vec<Input>,
     pub(super) outputs: Vec<Output>,
@@ -181,18 +188,67 @@ impl<O: Operator> Graph<O> {
     /// Creates an empty graph with the root scope only.
     pub fn new(name: impl Into<String>, stage: Stage) -> Self {
         let mut scopes = Arena::default();
-        scopes.push(String::new());
+        scopes.push(Arc::from(""));
         Self {
             name: name.into(),
             stage,
             nodes: Arena::default(),
             values: Arena::default(),
             params: Arena::default(),
-            scopes,
+            scopes: Arc::new(scopes),
             symbols: Vec::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
         }
+    }
+
+    /// Creates a graph at `stage` with the name, the symbols and the scopes of this one, whose ids stay the same, and
+    /// with room for as many values.
+    pub(crate) fn empty_copy(&self, stage: Stage) -> Self {
+        Self {
+            scopes: self.scopes.clone(),
+            symbols: self.symbols.clone(),
+            nodes: Arena::with_capacity(self.nodes.len()),
+            values: Arena::with_capacity(self.values.len()),
+            params: Arena::with_capacity(self.params.len()),
+            ..Self::new(self.name.clone(), stage)
+        }
+    }
+
+    /// Drops the nodes and parameters on which no output depends. The others keep their order, each parameter before its
+    /// first reader.
+    pub(crate) fn retain_live(self) -> Self {
+        let live = self.live();
+        if self.nodes.iter().all(|(_, n)| n.outputs().any(|v| live[v])) && self.params().all(|p| live[p.value]) {
+            return self;
+        }
+        let mut new = self.empty_copy(self.stage);
+        let mut map: Side<ValueId, Option<ValueId>> = Side::new(self.values.len(), None);
+        let (values, params) = (&self.values, &self.params);
+        let ty = |v: ValueId| values[v].ty.clone();
+        for i in self.inputs {
+            map[i.value] = Some(new.add_input(i.name, ty(i.value)));
+        }
+        let get = |new: &mut Self, map: &mut Side<ValueId, Option<ValueId>>, v: ValueId| match (map[v], values[v].def) {
+            (None, Def::Param(p)) => {
+                let p = &params[p];
+                let copy = new.add_param(p.path.clone(), ty(v), p.init.clone(), p.trainable);
+                map[v] = Some(copy);
+                copy
+            }
+            (copy, _) => copy.expect("operands are defined before their readers"),
+        };
+        for n in self.nodes.into_iter().filter(|n| n.outputs().any(|v| live[v])) {
+            let inputs = n.inputs.iter().map(|&v| get(&mut new, &mut map, v)).collect();
+            let results = n.outputs();
+            let copy = new.add_copy(n.op, inputs, n.origin, results.clone().map(ty));
+            results.zip(new.node(copy).outputs()).for_each(|(v, copy)| map[v] = Some(copy));
+        }
+        for o in self.outputs {
+            let v = get(&mut new, &mut map, o.value);
+            new.add_output(o.name, v);
+        }
+        new
     }
 
     /// Declares a symbol. Declaring it again has no effect.
@@ -210,7 +266,7 @@ impl<O: Operator> Graph<O> {
     }
 
     /// Appends a parameter and returns its value.
-    pub fn add_param(&mut self, path: impl Into<String>, ty: TensorType, init: Init, trainable: bool) -> ValueId {
+    pub fn add_param(&mut self, path: impl Into<Arc<str>>, ty: TensorType, init: Init, trainable: bool) -> ValueId {
         let id = ParamId::new(self.params.len());
         let value = self.values.push(Value { ty, def: Def::Param(id) });
         self.params.push(Param { path: path.into(), value, init, trainable });
@@ -219,7 +275,7 @@ impl<O: Operator> Graph<O> {
 
     /// Returns the scope of this full path and creates it if it is new. The empty path is the root.
     pub fn scope(&mut self, path: &str) -> ScopeId {
-        if let Some((id, _)) = self.scopes.iter().rev().find(|(_, p)| *p == path) {
+        if let Some((id, _)) = self.scopes.iter().rev().find(|(_, p)| ***p == *path) {
             return id;
         }
         self.add_scope(path)
@@ -227,7 +283,7 @@ impl<O: Operator> Graph<O> {
 
     /// Appends a scope that does not exist yet.
     pub(crate) fn add_scope(&mut self, path: &str) -> ScopeId {
-        self.scopes.push(path.to_owned())
+        Arc::make_mut(&mut self.scopes).push(path.into())
     }
 
     /// Appends a node, whose result types are inferred.
@@ -267,9 +323,9 @@ impl<O: Operator> Graph<O> {
         self.outputs.push(Output { name: name.into(), value });
     }
 
-    /// Removes all outputs.
-    pub fn clear_outputs(&mut self) {
-        self.outputs.clear();
+    /// Removes the outputs for which `keep` is false.
+    pub fn retain_outputs(&mut self, keep: impl FnMut(&Output) -> bool) {
+        self.outputs.retain(keep);
     }
 
     /// Returns the nodes in topological order.
@@ -318,7 +374,15 @@ impl<O: Operator> Graph<O> {
     }
     /// Returns all scopes with their full paths.
     pub fn scopes(&self) -> impl ExactSizeIterator<Item = (ScopeId, &str)> {
-        self.scopes.iter().map(|(id, path)| (id, path.as_str()))
+        self.scopes.iter().map(|(id, path)| (id, &**path))
+    }
+    /// Returns the full paths of the scopes from the `n`-th on, with their ids.
+    pub(crate) fn scopes_from(&self, n: usize) -> impl Iterator<Item = (Arc<str>, ScopeId)> {
+        self.scopes.from(n).iter().cloned().zip((n..).map(ScopeId::new))
+    }
+    /// Returns the parameters from the `n`-th on.
+    pub(crate) fn params_from(&self, n: usize) -> &[Param] {
+        self.params.from(n)
     }
     /// Returns the declared symbols in order.
     pub fn symbols(&self) -> &[Symbol] {

@@ -193,13 +193,10 @@ impl Literal {
     /// XXH3-128 of dtype, shape and bytes.
     pub fn digest(&self) -> u128 {
         *self.digest.get_or_init(|| {
-            let mut h = xxhash_rust::xxh3::Xxh3::new();
-            h.update(self.tensor.dtype().name().as_bytes());
-            for &d in self.tensor.shape() {
-                h.update(&(d as u64).to_le_bytes());
-            }
-            h.update(&self.tensor.le_bytes());
-            h.digest128()
+            let mut bytes = self.tensor.dtype().name().as_bytes().to_vec();
+            self.tensor.shape().iter().for_each(|&d| bytes.extend((d as u64).to_le_bytes()));
+            bytes.extend(&*self.tensor.le_bytes());
+            xxhash_rust::xxh3::xxh3_128(&bytes)
         })
     }
 }

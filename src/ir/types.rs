@@ -1,11 +1,19 @@
 //! Shapes and tensor types.
 
 use super::{Bindings, DType, Dim};
+use smallvec::SmallVec;
 use std::fmt;
+use std::sync::Arc;
 
-/// The sizes of all axes, outermost first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Shape(pub Vec<Dim>);
+/// The sizes of all axes, outermost first. Clones share them: a graph that is made from another has mostly its types.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shape(Arc<[Dim]>);
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self::from(Vec::new())
+    }
+}
 
 impl std::ops::Deref for Shape {
     type Target = [Dim];
@@ -14,9 +22,25 @@ impl std::ops::Deref for Shape {
     }
 }
 
+impl std::ops::DerefMut for Shape {
+    fn deref_mut(&mut self) -> &mut [Dim] {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<'a> IntoIterator for &'a Shape {
+    type Item = &'a Dim;
+    type IntoIter = std::slice::Iter<'a, Dim>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl<D: Into<Dim>> FromIterator<D> for Shape {
     fn from_iter<I: IntoIterator<Item = D>>(iter: I) -> Self {
-        Self(iter.into_iter().map(Into::into).collect())
+        // An iterator of unknown length would be collected on the heap twice.
+        let dims: SmallVec<[Dim; 6]> = iter.into_iter().map(Into::into).collect();
+        Self(dims.as_slice().into())
     }
 }
 impl<D: Into<Dim> + Clone> From<&[D]> for Shape {
@@ -31,7 +55,7 @@ impl<D: Into<Dim>, const N: usize> From<[D; N]> for Shape {
 }
 impl From<Vec<Dim>> for Shape {
     fn from(dims: Vec<Dim>) -> Self {
-        Self(dims)
+        Self(dims.into())
     }
 }
 
@@ -39,6 +63,11 @@ impl Shape {
     /// Returns the number of elements.
     pub fn elements(&self) -> Dim {
         self.iter().product()
+    }
+
+    /// Returns the number of elements if no symbol occurs and it can be counted.
+    pub fn count(&self) -> Option<i64> {
+        self.iter().try_fold(1i64, |n, d| n.checked_mul(d.value()?)).filter(|&n| n != i64::MAX)
     }
 
     /// Returns all sizes if no symbol occurs.

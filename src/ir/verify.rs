@@ -155,7 +155,7 @@ impl<'g, O: Operator> Checker<'g, O> {
     }
 
     fn blame(&mut self, clause: Clause, place: Place, origin: &Origin, message: String) {
-        let scope = self.g.scopes.get(origin.scope).cloned();
+        let scope = self.g.scopes.get(origin.scope).map(ToString::to_string);
         self.found.push(Violation { clause, place, scope, at: origin.at, by: origin.rule, message });
     }
 
@@ -309,8 +309,7 @@ impl<'g, O: Operator> Checker<'g, O> {
             } else if !shape.elements().is_valid() {
                 self.report(Clause::Dims, place, format!("{} has more elements than can be counted", value.ty));
             }
-            let used: BTreeSet<&Symbol> = shape.iter().flat_map(Dim::symbols).collect();
-            for s in used.difference(&declared) {
+            for s in shape.iter().flat_map(Dim::symbols).filter(|s| !declared.contains(s)) {
                 self.report(Clause::Symbols, place, format!("symbol `{s}` of {} is not declared", value.ty));
             }
         }

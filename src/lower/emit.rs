@@ -4,11 +4,12 @@
 //! `transformer.layers.0.0`; parameters keep their checkpoint keys. Parameter bytes are not touched:
 //! initializers are *deferred* and streamed when the file is written.
 
-use crate::ir::{Def, Dim, Symbol, Tensor, TensorType, ValueId};
+use crate::ir::{Def, Dim, Literal, Side, Symbol, Tensor, TensorType, ValueId};
 use crate::onnx::{self, Attribute, DimValue, Initializer, Model, ValueInfo};
 use crate::ops::{Arg, Call, Graph, Node, OnnxAttr, Op, Spell};
 use crate::target::Target;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use hashbrown::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a graph cannot be written as ONNX: it was not legalized for this target and opset.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +36,8 @@ pub fn emit(g: &Graph, target: &Target, opset: i64, metadata: Vec<(String, Strin
         g,
         opset,
         target,
-        values: HashMap::new(),
-        taken: BTreeSet::new(),
+        values: Side::new(g.value_count(), None),
+        taken: HashMap::new(),
         graph: onnx::Graph { name: g.name.clone(), ..onnx::Graph::default() },
         constants: HashMap::new(),
         symbols: BTreeMap::new(),
@@ -66,8 +67,9 @@ struct Emitter<'a> {
     g: &'a Graph,
     opset: i64,
     target: &'a Target,
-    values: HashMap<ValueId, String>,
-    taken: BTreeSet<String>,
+    values: Side<ValueId, Option<String>>,
+    /// Names in use, with the last number that was appended to each.
+    taken: HashMap<String, usize>,
     graph: onnx::Graph,
     /// Names of inline initializers by content.
     constants: HashMap<u128, String>,
@@ -85,7 +87,7 @@ impl Emitter<'_> {
         for i in g.inputs() {
             self.graph.inputs.push(info(&i.name, g.ty(i.value)));
             self.claim(&i.name);
-            self.values.insert(i.value, i.name.clone());
+            self.values[i.value] = Some(i.name.clone());
         }
         for o in g.outputs() {
             self.graph.outputs.push(info(&o.name, g.ty(o.value)));
@@ -95,17 +97,17 @@ impl Emitter<'_> {
             let ty = g.ty(p.value);
             let dims = ty.shape.iter().map(|d| d.value().expect("parameters have known sizes")).collect::<Vec<_>>();
             // A parameter could bear the name of an input or output.
-            let name = self.fresh(&p.path);
+            let name = self.fresh(p.path.to_string());
             self.graph.initializers.push(Initializer::deferred(&name, ty.dtype, &dims));
-            self.values.insert(p.value, name);
+            self.values[p.value] = Some(name);
         }
         // A result that is given out bears the output's name; further names are copies.
         let mut copies = Vec::new();
         for o in g.outputs() {
             let is_result =
                 matches!(g.value(o.value).def, Def::Result { node, .. } if !matches!(g.node(node).op, Op::Const(_)));
-            if is_result && !self.values.contains_key(&o.value) {
-                self.values.insert(o.value, o.name.clone());
+            if is_result && self.values[o.value].is_none() {
+                self.values[o.value] = Some(o.name.clone());
             } else {
                 copies.push(o);
             }
@@ -116,25 +118,32 @@ impl Emitter<'_> {
             }
         }
         for o in copies {
-            let from = self.values[&o.value].clone();
-            let name = self.fresh(&format!("/{}/Identity", o.name));
+            let from = self.name(o.value);
+            let name = self.fresh(format!("/{}/Identity", o.name));
             self.graph.nodes.push(onnx::Node::new("Identity", name).inputs([from]).outputs([o.name.clone()]));
         }
         Ok(())
     }
 
+    /// The name of a value that was emitted.
+    fn name(&self, v: ValueId) -> String {
+        self.values[v].clone().expect("operands are emitted before their users")
+    }
+
     fn claim(&mut self, name: &str) {
-        self.taken.insert(name.to_owned());
+        self.taken.insert(name.to_owned(), 0);
     }
 
     /// `base`, numbered when taken.
-    fn fresh(&mut self, base: &str) -> String {
-        let mut name = base.to_owned();
-        let mut i = 1;
-        while !self.taken.insert(name.clone()) {
-            name = format!("{base}_{i}");
-            i += 1;
-        }
+    fn fresh(&mut self, base: String) -> String {
+        let Some(&last) = self.taken.get(&base) else {
+            self.taken.insert(base.clone(), 0);
+            return base;
+        };
+        let mut numbered = (last + 1..).map(|i| (i, format!("{base}_{i}")));
+        let (last, name) = numbered.find(|(_, name)| !self.taken.contains_key(name)).expect("numbers do not run out");
+        self.taken.insert(base, last);
+        self.taken.insert(name.clone(), 0);
         name
     }
 
@@ -143,8 +152,8 @@ impl Emitter<'_> {
         let scope = g.scope_path(n.origin.scope);
         self.prefix = if scope.is_empty() { "/".into() } else { format!("/{}/", folders(scope)) };
         if let Op::Const(c) = &n.op {
-            let name = self.constant(c.value.tensor());
-            self.values.insert(n.first, name);
+            let name = self.literal(&c.value);
+            self.values[n.first] = Some(name);
             return Ok(());
         }
         let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
@@ -168,7 +177,7 @@ impl Emitter<'_> {
             self.domains.insert(call.domain);
         }
         let inputs: Vec<String> = call.args.iter().map(|a| self.arg(n, a, temps)).collect();
-        let name = self.fresh(&format!("{}{}", self.prefix, call.op_type));
+        let name = self.fresh(format!("{}{}", self.prefix, call.op_type));
         let outputs: Vec<String> =
             call.results.iter().enumerate().map(|(i, r)| self.result(n, i, r, &name, temps)).collect();
         let mut node = onnx::Node::new(call.op_type, name).domain(call.domain).inputs(inputs).outputs(outputs);
@@ -189,16 +198,16 @@ impl Emitter<'_> {
         match r {
             Arg::Result(k) => {
                 let v = n.result(*k);
-                if let Some(given) = self.values.get(&v) {
+                if let Some(given) = &self.values[v] {
                     return given.clone();
                 }
-                let name = self.fresh(&format!("{node}_output_{i}"));
+                let name = self.fresh(format!("{node}_output_{i}"));
                 self.graph.value_info.push(info(&name, self.g.ty(v)));
-                self.values.insert(v, name.clone());
+                self.values[v] = Some(name.clone());
                 name
             }
             Arg::Temp(t) => {
-                let name = self.fresh(&format!("{node}_output_{i}"));
+                let name = self.fresh(format!("{node}_output_{i}"));
                 temps.insert(*t, name.clone());
                 name
             }
@@ -208,8 +217,8 @@ impl Emitter<'_> {
 
     fn arg(&mut self, n: &Node, a: &Arg, temps: &HashMap<usize, String>) -> String {
         match a {
-            Arg::Operand(i) => self.values[&n.inputs[*i]].clone(),
-            Arg::Result(i) => self.values[&n.result(*i)].clone(),
+            Arg::Operand(i) => self.name(n.inputs[*i]),
+            Arg::Result(i) => self.name(n.result(*i)),
             Arg::Temp(t) => temps[t].clone(),
             Arg::Const(t) => self.constant(t),
             Arg::Dims(dims) => self.dims(dims),
@@ -219,12 +228,16 @@ impl Emitter<'_> {
     }
 
     fn constant(&mut self, t: &Tensor) -> String {
-        let digest = crate::ir::Literal::new(t.clone()).digest();
+        self.literal(&Literal::new(t.clone()))
+    }
+
+    fn literal(&mut self, t: &Literal) -> String {
+        let digest = t.digest();
         if let Some(name) = self.constants.get(&digest) {
             return name.clone();
         }
-        let name = self.fresh(&format!("{}constant", self.prefix));
-        self.graph.initializers.push(inline(&name, t));
+        let name = self.fresh(format!("{}constant", self.prefix));
+        self.graph.initializers.push(inline(&name, t.tensor()));
         self.constants.insert(digest, name.clone());
         name
     }
@@ -334,8 +347,8 @@ impl Emitter<'_> {
     }
 
     fn shape_op(&mut self, op: &str, inputs: Vec<String>, attrs: &[(&str, i64)]) -> String {
-        let name = self.fresh(&format!("{}{op}", self.prefix));
-        let out = self.fresh(&format!("{name}_output_0"));
+        let name = self.fresh(format!("{}{op}", self.prefix));
+        let out = self.fresh(format!("{name}_output_0"));
         let mut node = onnx::Node::new(op, name).inputs(inputs).outputs([out.clone()]);
         for (k, v) in attrs {
             node = node.attribute(*k, *v);

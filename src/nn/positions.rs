@@ -53,7 +53,7 @@ pub fn resample<'g>(table: T<'g>, prefix: usize, from: [usize; 2], to: &[Dim; 2]
     let d = table.dim(-1);
     let map = table.narrow(-2, prefix, from[0] * from[1]).reshape([1.into(), from[0].into(), from[1].into(), d]);
     let map = map.transpose(&[0, 3, 1, 2]);
-    let map = map.builder().apply(Resize { to: to.to_vec() }, &[map]).transpose(&[0, 2, 3, 1]);
+    let map = map.builder().apply(Resize { to: to.as_slice().into() }, &[map]).transpose(&[0, 2, 3, 1]);
     let mut rows = table.dims();
     let axis = rows.len() - 2;
     rows[axis] = &to[0] * &to[1];
@@ -88,7 +88,7 @@ mod tests {
         // Each channel alone is resampled as the op resamples a map of one channel.
         for c in 0..2 {
             let map: Vec<f32> = (0..6).map(|i| x[2 + 2 * i + c] as f32).collect();
-            let op = Resize { to: vec![4.into(), 4.into()] };
+            let op = Resize { to: [4, 4].into() };
             let want = eval::op(&op.into(), &[Tensor::new(&[1, 1, 2, 3], map)]).expect("a value");
             let got: Vec<f64> = (0..16).map(|i| y[2 + 2 * i + c]).collect();
             assert_eq!(got, want[0].to_f64_vec());

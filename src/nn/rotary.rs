@@ -31,7 +31,7 @@ pub fn axial_angles(scales: T<'_>, side: usize) -> [T<'_>; 2] {
 /// Turns each pair of neighboring channels of `x: […, tokens, 2m]` by its angle.
 #[track_caller]
 pub fn rotate<'g>(x: T<'g>, [sin, cos]: [T<'g>; 2]) -> T<'g> {
-    let mut pairs = x.dims();
+    let mut pairs = x.dims().to_vec();
     if let Some(last) = pairs.last_mut() {
         *last = (x.size(-1) / 2).into();
         pairs.push(2.into());

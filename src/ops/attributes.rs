@@ -1,6 +1,6 @@
 //! Attributes of ops as the text form sees them: one way to print, one way to read.
 
-use crate::ir::{DType, Dim, Literal, Real};
+use crate::ir::{DType, Dim, Literal, Real, Shape};
 use std::collections::BTreeMap;
 
 /// The value of one attribute.
@@ -17,7 +17,7 @@ pub enum AttrValue {
     /// A size.
     Dim(Dim),
     /// A list of sizes.
-    Dims(Vec<Dim>),
+    Dims(Shape),
     /// An element type.
     DType(DType),
     /// A tensor.
@@ -82,7 +82,7 @@ impl Attr for Dim {
         }
     }
 }
-impl Attr for Vec<Dim> {
+impl Attr for Shape {
     fn to_value(&self) -> AttrValue {
         AttrValue::Dims(self.clone())
     }

@@ -94,7 +94,7 @@ impl OpDef for BatchNormalization {
         }
         let x = (0..5).map(|i| s.x(i)).collect::<Result<Vec<_>, _>>()?;
         let (found, c) = (x[0].ty(), x[0].dim(1));
-        if x[0].rank() < 2 || x[1..].iter().any(|t| t.dims() != [c.clone()]) {
+        if x[0].rank() < 2 || x[1..].iter().any(|t| *t.dims() != [c.clone()]) {
             return s.refuse(format!(
                 "it takes two or more axes and four vectors of one element for each channel, found {found}"
             ));

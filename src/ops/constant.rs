@@ -39,7 +39,7 @@ fn filled<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
     }
     let (to, scalar) = (s.dims(0)?, value.reshape(&[]));
     let few = to.iter().try_fold(1, |n: usize, d| n.checked_mul(d.size()?)).is_some_and(|n| n <= FEW);
-    let op = Expand { to };
+    let op = Expand { to: to.into() };
     if few {
         let filled = op.eval(std::slice::from_ref(&scalar), &Bindings::new()).map_err(|e| Unread(e.0))?;
         return Ok(filled.into_iter().map(|t| s.builder.constant(t)).collect());

@@ -42,9 +42,9 @@ impl OpDef for Gather {
         let [x, indices] = operands(x)?;
         dtype(indices, DType::I64)?;
         axis(x, self.axis)?;
-        let mut shape = x.shape.clone();
-        shape.0.splice(self.axis..=self.axis, indices.shape.iter().cloned());
-        Ok(vec![TensorType { dtype: x.dtype, shape }])
+        let mut shape = x.shape.to_vec();
+        shape.splice(self.axis..=self.axis, indices.shape.iter().cloned());
+        Ok(vec![TensorType::new(x.dtype, shape)])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(a: &Array<A>, at: &[usize], axis: usize, shape: &[usize]) -> Tensor {

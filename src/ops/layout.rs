@@ -28,14 +28,14 @@ op! {
     /// The same elements in row-major order under another shape.
     pub struct Reshape = "reshape" {
         /// The new shape; its product equals the old one's.
-        pub to: Vec<Dim>,
+        pub to: Shape,
     }
 }
 
 impl OpDef for Reshape {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
-        let to = Shape::from(self.to.as_slice());
+        let to = self.to.clone();
         if x.shape.elements() != to.elements() || !to.elements().is_valid() {
             return fail(format!("{x} has {} elements, {to} has {}", x.shape.elements(), to.elements()));
         }
@@ -79,7 +79,7 @@ impl OpDef for Reshape {
     }
     fn samples() -> Vec<Sample> {
         let to = |d: &[i64]| Self { to: d.iter().map(|&d| Dim::known(d)).collect() };
-        let of = |to: [Dim; 3], x: &[i64]| Sample::new(Self { to: to.to_vec() }, [x]).batched([0]);
+        let of = |to: [Dim; 3], x: &[i64]| Sample::new(Self { to: to.into() }, [x]).batched([0]);
         vec![
             Sample::new(to(&[3, 2, 2]), [&[2, 6]]),
             Sample::new(to(&[]), [&[1, 1]]),
@@ -179,14 +179,14 @@ op! {
     /// Broadcasts to a shape by numpy's rules.
     pub struct Expand = "expand" {
         /// The result's shape.
-        pub to: Vec<Dim>,
+        pub to: Shape,
     }
 }
 
 impl OpDef for Expand {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
-        let to = Shape::from(self.to.as_slice());
+        let to = self.to.clone();
         if x.shape.broadcast(&to).as_ref() != Some(&to) {
             return fail(format!("{x} does not broadcast to {to}"));
         }
@@ -236,7 +236,7 @@ impl OpDef for Expand {
         vec![
             Sample::new(to(&[2, 3, 4]), [&[3, 1]]),
             Sample::new(to(&[2, 2]), [&[]]),
-            Sample::new(Self { to: vec![Sample::batch(), 4.into()] }, [&[2, 1]]).batched([0]),
+            Sample::new(Self { to: [Sample::batch(), 4.into()].into() }, [&[2, 1]]).batched([0]),
         ]
     }
 }
@@ -274,7 +274,7 @@ impl OpDef for Slice {
             return Err(bad());
         }
         let mut shape = x.shape.clone();
-        shape.0[self.axis] = self.length().ok_or_else(bad)?;
+        shape[self.axis] = self.length().ok_or_else(bad)?;
         Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
@@ -305,7 +305,7 @@ impl OpDef for Slice {
                 return Grad::Never("a strided slice of symbolic length has no gradient");
             };
             // [g0, g1, …] → [g0, 0, …, g1, 0, …]: a new axis padded to the step and merged.
-            let mut spread = g.dims();
+            let mut spread = g.dims().to_vec();
             spread.insert(self.axis + 1, 1.into());
             let mut merged = g.dims();
             merged[self.axis] = Dim::from(len * self.step);
@@ -320,7 +320,7 @@ impl OpDef for Slice {
         Grad::one(g.pad(self.axis as i64, start, after))
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        let one = |d: &Dim| Arg::Dims(vec![d.clone()]);
+        let one = |d: &Dim| Arg::Dims([d].into());
         let call = s.node("Slice").x(0).arg(one(&self.start)).arg(one(&self.end)).ints_arg(&[self.axis as i64]);
         if self.step == 1 { call.done() } else { call.ints_arg(&[self.step as i64]).done() }
     }
@@ -380,7 +380,7 @@ impl OpDef for Pad {
         let [x] = operands(x)?;
         let size = axis(x, self.axis)? + self.before + self.after;
         let mut shape = x.shape.clone();
-        shape.0[self.axis] = size;
+        shape[self.axis] = size;
         Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
@@ -462,7 +462,7 @@ impl OpDef for Concat {
             size = size + &t.shape[self.axis];
         }
         let mut shape = first.shape.clone();
-        shape.0[self.axis] = size;
+        shape[self.axis] = size;
         Ok(vec![TensorType { dtype: first.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {

@@ -85,10 +85,10 @@ impl OpDef for MatMul {
         rank_at_least(b, 2)?;
         let (ra, rb) = (a.rank(), b.rank());
         equal(format_args!("inner sizes of {a} and {b}"), &a.shape[ra - 1], &b.shape[rb - 2])?;
-        let Some(mut shape) = batch(a).broadcast(&batch(b)) else {
+        let Some(shape) = batch(a).broadcast(&batch(b)) else {
             return fail(format!("batch axes do not broadcast: {a} and {b}"));
         };
-        shape.0.extend([a.shape[ra - 2].clone(), b.shape[rb - 1].clone()]);
+        let shape = shape.iter().chain([&a.shape[ra - 2], &b.shape[rb - 1]]).collect();
         Ok(vec![TensorType { dtype: a.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
@@ -128,7 +128,7 @@ impl OpDef for MatMul {
         let (a, b) = (s.x(0)?, s.x(1)?);
         let (row, column) = (a.rank() == 1, b.rank() == 1);
         let y = if row { a.unsqueeze(0) } else { a }.matmul(if column { b.unsqueeze(1) } else { b });
-        let mut to = y.dims();
+        let mut to = y.dims().to_vec();
         if column {
             to.pop();
         }

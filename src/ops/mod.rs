@@ -185,7 +185,7 @@ impl Sample {
     pub fn batched<const N: usize>(mut self, operands: [usize; N]) -> Self {
         for i in operands {
             if let SampleOperand::Drawn(t) = &mut self.operands[i] {
-                t.shape.0[0] = Self::batch();
+                t.shape[0] = Self::batch();
             }
         }
         self

@@ -6,33 +6,38 @@
 //! run graph into the weight program; nothing is computed until a file is written or a session made.
 
 use super::Graph;
-use crate::ir::{Init, Param, Stage, verify};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::ir::{Init, Output, Param, Stage, verify};
+use hashbrown::HashSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// A run graph and its weight program.
+/// A run graph and its weight program. Clones share both.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The graph that runs.
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
     /// The graph that computes its parameters.
-    pub weights: Graph,
+    pub weights: Arc<Graph>,
 }
 
 impl Program {
     /// A graph whose parameters are the checkpoint's.
     pub fn new(graph: Graph) -> Self {
         let weights = Graph::new(format!("{}.weights", graph.name), Stage::Legal);
-        Self { graph, weights }
+        Self { graph: graph.into(), weights: weights.into() }
+    }
+
+    /// Another run graph with the same weight program.
+    pub fn with_graph(&self, graph: Graph) -> Self {
+        Self { graph: graph.into(), weights: self.weights.clone() }
     }
 
     /// Drops outputs of the weight program that the run graph does not declare any more.
     pub fn forget_unread(&mut self) {
-        let declared: BTreeSet<&str> = self.graph.params().map(|p| p.path.as_str()).collect();
-        let outputs = self.weights.outputs().to_vec();
-        if outputs.iter().any(|o| !declared.contains(o.name.as_str())) {
-            self.weights.clear_outputs();
-            let read = outputs.into_iter().filter(|o| declared.contains(o.name.as_str()));
-            read.for_each(|o| self.weights.add_output(o.name, o.value));
+        let declared: HashSet<&str> = self.graph.params().map(|p| &*p.path).collect();
+        let unread = |o: &Output| !declared.contains(o.name.as_str());
+        if self.weights.outputs().iter().any(unread) {
+            Arc::make_mut(&mut self.weights).retain_outputs(|o| !unread(o));
         }
     }
 
@@ -54,7 +59,7 @@ impl Program {
                 p.path
             ));
         }
-        let mut wanted: BTreeMap<&str, &Param> = self.graph.params().map(|p| (p.path.as_str(), p)).collect();
+        let mut wanted: BTreeMap<&str, &Param> = self.graph.params().map(|p| (&*p.path, p)).collect();
         for o in self.weights.outputs() {
             let p = wanted.remove(o.name.as_str());
             let Some(p) = p.filter(|p| p.init == Init::Computed) else {
@@ -96,7 +101,7 @@ mod tests {
             weights.output(o, -p);
         }
         let finish = |b: Builder| b.finish().expect("well typed");
-        Program { graph: finish(graph(run)), weights: finish(weights) }.verify()
+        Program { graph: finish(graph(run)).into(), weights: finish(weights).into() }.verify()
     }
 
     #[test]

@@ -87,18 +87,18 @@ impl OpDef for Reduce {
         if self.axes.is_empty() || !self.axes.is_sorted_by(|a, b| a < b) {
             return fail(format!("axes must be ascending and not empty, found {:?}", self.axes));
         }
-        let mut shape = x.shape.clone();
+        let mut shape = x.shape.to_vec();
         for &a in self.axes.iter().rev() {
             if axis(x, a)?.is(0) && self.kind != ReduceKind::Sum {
                 return fail(format!("axis {a} of {x} is empty"));
             }
             if self.keepdims {
-                shape.0[a] = Dim::known(1);
+                shape[a] = Dim::known(1);
             } else {
-                shape.0.remove(a);
+                shape.remove(a);
             }
         }
-        Ok(vec![TensorType { dtype: x.dtype, shape }])
+        Ok(vec![TensorType::new(x.dtype, shape)])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         Ok(vec![match &x[0] {

@@ -3,7 +3,7 @@
 use super::axes::{Along, Link};
 use super::{Op, OpDef};
 use crate::build::{Builder, T};
-use crate::ir::{Dim, TensorType};
+use crate::ir::{Dim, Shape, TensorType};
 
 /// A window of one result of an op.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Region {
         self
     }
     /// The shape of the window of a result of this shape.
-    pub fn shape(&self, y: &[Dim]) -> Vec<Dim> {
+    pub fn shape(&self, y: &[Dim]) -> Shape {
         let size = |(d, window): (&Dim, &Option<(Dim, Dim)>)| window.as_ref().map_or(d, |(_, size)| size).clone();
         y.iter().zip(&self.axes).map(size).collect()
     }

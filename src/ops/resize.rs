@@ -17,7 +17,7 @@ op! {
     /// `[n, c, h, w]` to `[n, c, to[0], to[1]]`; see the module.
     pub struct Resize = "resize" {
         /// Height and width of the result.
-        pub to: Vec<Dim>,
+        pub to: Shape,
     }
 }
 
@@ -121,7 +121,7 @@ impl OpDef for Resize {
     }
     fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
         s.since("an antialiased Resize", 18)?;
-        let sizes = s.y[0].shape.0.clone();
+        let sizes = s.y[0].shape.clone();
         s.node("Resize")
             .x(0)
             .arg(Arg::Absent)
@@ -148,7 +148,7 @@ impl OpDef for Resize {
             && s.float("cubic_coeff_a", -0.75)? == CUBIC_A
             && s.flag("antialias")?
             && s.flag("exclude_outside")?
-            && !(s.has(2) && s.x(2)?.dims() != [Dim::known(0)])
+            && !(s.has(2) && *s.x(2)?.dims() != [Dim::known(0)])
             && s.has(3);
         if !ours {
             return s.refuse(format!(
@@ -166,7 +166,7 @@ impl OpDef for Resize {
                 Shape::from(to)
             ));
         }
-        s.apply(Self { to: to[2..].to_vec() }, &[x])
+        s.apply(Self { to: to[2..].into() }, &[x])
     }
     fn traits(&self) -> Traits {
         Traits { store_grown: true, ..Traits::ROUNDING }
@@ -193,7 +193,7 @@ impl OpDef for Resize {
         Some(vec![constant(matrix(h, rows)).matmul(x.matmul(across))])
     }
     fn samples() -> Vec<Sample> {
-        let to = |h: i64, w: i64| Self { to: vec![h.into(), w.into()] };
+        let to = |h: i64, w: i64| Self { to: [h, w].into() };
         vec![
             Sample::new(to(6, 5), [&[1, 2, 4, 3]]),
             Sample::new(to(2, 3), [&[2, 1, 5, 7]]),
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn the_definition_is_the_value() {
         let x = Tensor::new(&[1, 2, 3, 5], (0..30).map(|i| f64::from(i * i % 17)).collect::<Vec<_>>());
-        let op = Resize { to: vec![6.into(), 4.into()] };
+        let op = Resize { to: [6, 4].into() };
         let b = Builder::new("g", Stage::Built);
         let handle = b.constant(x.clone());
         b.output("y", op.definition(&[handle]).expect("sizes are known")[0]);
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn sizes_may_be_symbolic_and_not_empty() {
         let (h, w) = (Symbol::new("h").expect("a name"), Symbol::new("w").expect("a name"));
-        let op = Resize { to: vec![Dim::symbol(h.clone()), Dim::symbol(w.clone())] };
+        let op = Resize { to: [&h, &w].map(|s| Dim::symbol(s.clone())).into() };
         let x = TensorType::new(DType::F32, [1, 2, 4, 4]);
         assert_eq!(op.infer(&[&x]).expect("a type")[0].to_string(), "f32[1, 2, h, w]");
         let value = Tensor::zeros(DType::F32, &[1, 2, 4, 4]);
@@ -278,9 +278,7 @@ mod tests {
         assert!(run(&Bindings::new()).expect_err("unbound").0.contains("unbound"));
         assert!(run(&Bindings::from([(h.clone(), 0), (w.clone(), 2)])).is_err());
         assert_eq!(run(&Bindings::from([(h, 3), (w, 2)])).expect("a value")[0].shape(), [1, 2, 3, 2]);
-        let bad = |to: &[i64], x: &[i64]| {
-            Resize { to: to.iter().map(|&n| n.into()).collect() }.infer(&[&TensorType::new(DType::F32, x)]).is_err()
-        };
+        let bad = |to: &[i64], x: &[i64]| Resize { to: to.into() }.infer(&[&TensorType::new(DType::F32, x)]).is_err();
         assert!(bad(&[2], &[1, 1, 4, 4]) && bad(&[0, 2], &[1, 1, 4, 4]) && bad(&[2, 2], &[1, 1, 0, 4]));
         assert!(bad(&[2, 2], &[4, 4]));
     }

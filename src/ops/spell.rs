@@ -1,7 +1,7 @@
 //! How an op says itself in ONNX, without knowing files or protobuf: a list of calls that the
 //! emitter turns into nodes.
 
-use crate::ir::{DType, Dim, Tensor, TensorType};
+use crate::ir::{DType, Shape, Tensor, TensorType};
 
 /// Why an op cannot be said under the given opset and domains.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +20,9 @@ pub enum Arg {
     /// A constant.
     Const(Tensor),
     /// An int64 vector of sizes; the emitter computes symbolic ones at run time.
-    Dims(Vec<Dim>),
+    Dims(Shape),
     /// The target shape of a Reshape of this operand: the emitter may use `0` and `-1`.
-    ReshapeTo(usize, Vec<Dim>),
+    ReshapeTo(usize, Shape),
     /// An optional argument left out.
     Absent,
 }

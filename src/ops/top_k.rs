@@ -45,7 +45,7 @@ impl OpDef for TopK {
         let [x] = operands(x)?;
         long_enough(x, self.axis, self.k)?;
         let mut shape = x.shape.clone();
-        shape.0[self.axis] = Dim::from(self.k);
+        shape[self.axis] = Dim::from(self.k);
         Ok(vec![TensorType { dtype: x.dtype, shape: shape.clone() }, TensorType { dtype: DType::I64, shape }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
@@ -145,7 +145,7 @@ impl OpDef for ArgMax {
         let [x] = operands(x)?;
         long_enough(x, self.axis, 1)?;
         let mut shape = x.shape.clone();
-        shape.0[self.axis] = Dim::known(1);
+        shape[self.axis] = Dim::known(1);
         Ok(vec![TensorType { dtype: DType::I64, shape }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
@@ -180,7 +180,7 @@ impl OpDef for ArgMax {
         if s.int("keepdims", 1)? != 0 {
             return Ok(vec![y]);
         }
-        let mut to = x.dims();
+        let mut to = x.dims().to_vec();
         to.remove(axis);
         Ok(vec![y.reshape(to)])
     }

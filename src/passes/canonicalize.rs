@@ -8,10 +8,10 @@
 //! the element type (an overflowing or subnormal factor) does not apply.
 
 use super::{Ctx, Pass, PassError, SWEEPS, rows};
-use crate::build::{Builder, T};
+use crate::build::T;
 use crate::ir::Tensor;
 use crate::ops::{Binary, BinaryKind, Op, Program};
-use crate::rewrite::{finish, replay};
+use crate::rewrite::replay;
 
 rows! {
     CONSTANT_RIGHT = "constant-right": "c + x becomes x + c, likewise ·, max and min";
@@ -38,8 +38,7 @@ pub(super) const AGAIN: Pass =
     Pass { name: "canonicalize-legal", doc: "one spelling per idea, after legalization", ..PASS };
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
-    let b = Builder::new(&p.graph.name, p.graph.stage);
-    replay(&p.graph, &b, &mut |r, _, n| {
+    let graph = replay(&p.graph, p.graph.stage, &mut |r, _, n| {
         let x = r.operands(n);
         let mut out = emit(&n.op, &x, ctx);
         // A rule may have made the work of another one.
@@ -49,7 +48,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
         out
     });
     ctx.settled()?;
-    Ok(Program { graph: finish(b)?, weights: p.weights.clone() })
+    Ok(p.with_graph(graph?))
 }
 
 /// Applies rules to the result of a rule until none applies.
@@ -326,7 +325,7 @@ mod tests {
         b.read(|g| g.inputs()[0].value)
     }
 
-    fn shape(b: &Builder) -> Vec<crate::ir::Dim> {
+    fn shape(b: &Builder) -> crate::ir::Shape {
         b.value(first(b)).dims()
     }
 
@@ -365,6 +364,6 @@ mod tests {
         let g = &done.program.graph;
         assert_eq!(g.inputs().iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["x", "unread input"]);
         assert_eq!(g.outputs().iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["copy", "weight", "twice", "y"]);
-        assert_eq!(g.params().map(|p| p.path.as_str()).collect::<Vec<_>>(), ["w"]);
+        assert_eq!(g.params().map(|p| &*p.path).collect::<Vec<_>>(), ["w"]);
     }
 }

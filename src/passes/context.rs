@@ -4,7 +4,6 @@ use super::{Options, PassError};
 use crate::ops::Program;
 use crate::rewrite::{Estimate, Facts, Plan, Row, Rule, Setting};
 use crate::target::Target;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Sweeps of rules over a graph, or over one value. Rules shrink what they match, so a handful reaches the end; a chain
@@ -145,7 +144,7 @@ impl Ctx {
     /// Applies pattern rules to the run graph until none fires.
     pub fn rewrite(&mut self, p: &Program, rules: &[Rule]) -> Result<Program, PassError> {
         let rules: Vec<Rule> = rules.iter().filter(|r| !self.left_out(&r.row)).copied().collect();
-        let mut graph = Cow::Borrowed(&p.graph);
+        let mut graph = p.graph.clone();
         for sweep in 1.. {
             let facts = Facts::new(&graph, &self.setting);
             let before = self.fuel;
@@ -161,7 +160,7 @@ impl Ctx {
                 break;
             }
             self.spent += before - self.fuel;
-            let new = plan.apply(&graph, graph.stage)?;
+            let new = plan.apply(&graph)?;
             for r in plan.at.values() {
                 let tally = self.rules.entry(r.rule.row.name).or_default();
                 tally.count += 1;
@@ -173,10 +172,10 @@ impl Ctx {
                 break;
             }
             drop(plan);
-            graph = Cow::Owned(new);
+            graph = new.into();
         }
         self.settled()?;
-        Ok(Program { graph: graph.into_owned(), weights: p.weights.clone() })
+        Ok(Program { graph, weights: p.weights.clone() })
     }
 
     /// An error in tests and debug builds when rules did not come to an end; a refusal otherwise.

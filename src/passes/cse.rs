@@ -1,11 +1,11 @@
 //! Common subexpressions: equal nodes (same op, same operands) become one. Random ops are never equal.
 
 use super::{Ctx, Pass, PassError, rows};
-use crate::build::Builder;
-use crate::ir::{Operands, ValueId};
-use crate::ops::{Op, Program};
+use crate::ir::NodeId;
+use crate::ops::{Graph, Program};
 use crate::rewrite::replay;
-use std::collections::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::BuildHasher as _;
 
 rows! { COMMON = "common-subexpression": "a node equal to an earlier one (same op, same operands) becomes that one"; }
 
@@ -15,29 +15,31 @@ pub(super) const PASS: Pass = Pass { name: "cse", doc: "equal nodes become one",
 pub(super) const AGAIN: Pass = Pass { name: "cse-legal", doc: "equal nodes become one, after legalization", ..PASS };
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
-    let b = Builder::new(&p.graph.name, p.graph.stage);
-    #[expect(clippy::mutable_key_type, reason = "what is mutable in a constant is when its digest is computed")]
-    let mut seen: HashMap<(Op, Operands), Vec<ValueId>> = HashMap::new();
-    replay(&p.graph, &b, &mut |r, _, n| {
+    let hasher = DefaultHashBuilder::default();
+    // The first nodes of their kind in the new graph, by the hash of op and operands.
+    let mut seen: HashTable<(u64, NodeId)> = HashTable::with_capacity(p.graph.nodes().len());
+    let graph = replay(&p.graph, p.graph.stage, &mut |r, _, n| {
         if !n.op.def().traits().pure {
             return None;
         }
-        let x = r.operands(n);
-        let key = (n.op.clone(), x.iter().map(|t| t.id()).collect::<Option<Operands>>()?);
-        if let Some(first) = seen.get(&key) {
-            return ctx.spend(&COMMON).then(|| first.iter().map(|&v| r.b.value(v)).collect());
+        let x = r.inputs(n)?;
+        let hash = hasher.hash_one((&n.op, &x));
+        let same = |g: &Graph, other: NodeId| g.node(other).op == n.op && g.node(other).inputs == x;
+        let first = r.b.read(|g| seen.find(hash, |&(h, other)| h == hash && same(g, other)).copied());
+        if let Some((_, first)) = first {
+            return ctx.spend(&COMMON).then(|| r.b.results(first));
         }
-        let y = r.b.copy(n.op.clone(), &x, n.outputs().map(|v| r.old.ty(v).clone()));
-        seen.insert(key, y.iter().filter_map(|t| t.id()).collect());
-        Some(y)
-    });
-    Ok(Program { graph: b.finish()?, weights: p.weights.clone() })
+        seen.insert_unique(hash, (hash, r.copy(n)?), |&(h, _)| h);
+        Some(Vec::new())
+    })?;
+    Ok(p.with_graph(graph))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{check, graph, input, once, param};
     use super::*;
+    use crate::build::Builder;
     use crate::ir::Stage;
 
     #[test]

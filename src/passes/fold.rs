@@ -13,10 +13,12 @@
 use super::{Ctx, Pass, PassError, Refusal, rows};
 use crate::build::{BuildErrors, Builder, T};
 use crate::eval;
-use crate::ir::{Def, Init, NodeId, Side, Tensor, TensorType, ValueId};
+use crate::ir::{Def, Init, NodeId, Operands, Origin, Side, Tensor, TensorType, ValueId};
 use crate::ops::{Graph, Node, Op, Program};
 use crate::rewrite::{When, replay};
-use std::collections::{BTreeMap, BTreeSet};
+use hashbrown::{HashMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 rows! {
     FOLD_CONSTANT = "fold-constant": "an op on constants becomes its value";
@@ -42,7 +44,7 @@ const SMALL: i64 = 1 << 18;
 const LARGEST: i64 = 1 << 22;
 
 fn size(ty: &TensorType) -> i64 {
-    ty.shape.elements().value().unwrap_or(i64::MAX)
+    ty.shape.count().unwrap_or(i64::MAX)
 }
 
 /// The arithmetic of one evaluation of a node; an element that is only moved counts as one operation.
@@ -153,22 +155,24 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
         ctx.refusals.push(Refusal { rule: rule.name, scope: g.scope_path(n.origin.scope).to_owned(), reason });
     }
     let plan = Plan::new(g, when);
+    let wanted = |n: &Node| n.outputs().any(|v| plan.wanted[v]) && !matches!(n.op, Op::Const(_));
+    if !g.nodes().any(|(_, n)| wanted(n)) {
+        return Ok(p.clone());
+    }
     let mut out = WeightWriter::new(p);
     let mut constants = Constants::new(g, &plan);
-    let b = Builder::new(&g.name, g.stage);
-    replay(g, &b, &mut |r, _, n| {
+    let graph = replay(g, g.stage, &mut |r, _, n| {
         if plan.when[n.first] == When::AtRun {
             return None;
         }
         // A value that is not wanted is copied: dead, unless the fuel runs out before its reader is folded.
-        let wanted = n.outputs().any(|v| plan.wanted[v]) && !matches!(n.op, Op::Const(_));
         if ctx.fuel > 0 && n.outputs().any(|v| plan.constants[v]) {
             constants.evaluate(n);
         }
         if ctx.fuel > 0 && n.outputs().any(|v| plan.weights[v]) {
             out.import(g, n);
         }
-        if !wanted {
+        if !wanted(n) {
             return None;
         }
         if plan.when[n.first] == When::Now {
@@ -179,13 +183,9 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
             return folded.then(|| y.into_iter().map(|t| r.b.constant(t)).collect());
         }
         ctx.spend(&MOVE_OUT).then(|| n.outputs().map(|v| out.export(g, v, r.b)).collect())
-    });
-    let graph = b.finish()?;
+    })?;
     let weights = out.finish(&graph)?;
-    // What was folded is dead in the new graph; a replay drops it.
-    let b = Builder::new(&graph.name, graph.stage);
-    replay(&graph, &b, &mut |_, _, _| None);
-    Ok(Program { graph: b.finish()?, weights })
+    Ok(Program { graph: graph.into(), weights: weights.into() })
 }
 
 /// Constant values of a graph, each computed once and dropped after its last reader.
@@ -227,10 +227,10 @@ impl<'a> Constants<'a> {
 struct WeightWriter {
     b: Builder,
     /// Run parameters that the weight program computes: where, in the old weight graph's ids (kept by `resume`).
-    computed: BTreeMap<String, ValueId>,
+    computed: HashMap<Arc<str>, ValueId>,
     /// Values of the weight program, by run value.
-    done: BTreeMap<ValueId, ValueId>,
-    names: BTreeSet<String>,
+    done: Side<ValueId, Option<ValueId>>,
+    names: HashSet<Arc<str>>,
     exports: Vec<(String, ValueId)>,
     /// The first parameter each run value depends on.
     first: Side<ValueId, Option<ValueId>>,
@@ -238,10 +238,10 @@ struct WeightWriter {
 
 impl WeightWriter {
     fn new(p: &Program) -> Self {
-        let mut weights = p.weights.clone();
+        let mut weights = Graph::clone(&p.weights);
         let exports: Vec<_> = weights.outputs().iter().map(|o| (o.name.clone(), o.value)).collect();
-        let computed: BTreeMap<_, _> = exports.iter().cloned().collect();
-        weights.clear_outputs();
+        let computed: HashMap<Arc<str>, _> = exports.iter().map(|(name, v)| (name.as_str().into(), *v)).collect();
+        weights.retain_outputs(|_| false);
         let paths = p.graph.params().chain(weights.params()).map(|q| q.path.clone());
         let names = paths.chain(computed.keys().cloned()).collect();
         let mut first = Side::new(p.graph.value_count(), None);
@@ -250,33 +250,37 @@ impl WeightWriter {
             let from = n.inputs.iter().find_map(|&v| first[v]);
             n.outputs().for_each(|v| first[v] = from);
         }
-        Self { b: Builder::resume(weights), computed, done: BTreeMap::new(), names, exports, first }
+        Self {
+            b: Builder::resume(weights),
+            computed,
+            done: Side::new(p.graph.value_count(), None),
+            names,
+            exports,
+            first,
+        }
     }
 
     /// The weight program's value for an operand, a parameter of the run graph or imported before.
     fn operand(&mut self, g: &Graph, v: ValueId) -> ValueId {
-        let Some(p) = g.as_param(v).filter(|_| !self.done.contains_key(&v)) else { return self.done[&v] };
-        let w = match self.computed.get(&p.path) {
-            Some(&w) => w,
-            None => id(self.b.param(&p.path, g.ty(v).clone(), p.init.clone(), p.trainable)),
-        };
-        self.done.insert(v, w);
+        if let Some(w) = self.done[v] {
+            return w;
+        }
+        let p = g.as_param(v).expect("results are imported before their readers");
+        let w = self.computed.get(&p.path).copied().unwrap_or_else(|| id(self.b.copy_param(p, g.ty(v))));
+        self.done[v] = Some(w);
         w
     }
 
     /// Appends a node whose operands were appended.
     fn import(&mut self, g: &Graph, n: &Node) {
-        let x: Vec<ValueId> = n.inputs.iter().map(|&v| self.operand(g, v)).collect();
+        let x: Operands = n.inputs.iter().map(|&v| self.operand(g, v)).collect();
         if let Some(w) = self.reshaped_back(&n.op, &x) {
-            self.done.insert(n.first, w);
+            self.done[n.first] = Some(w);
             return;
         }
-        let scope = g.scope_path(n.origin.scope);
-        let b = &self.b;
-        let y = b.with_origin(scope, n.origin.at, n.origin.rule, || {
-            b.apply_all(n.op.clone(), &x.iter().map(|&v| b.value(v)).collect::<Vec<_>>())
-        });
-        self.done.extend(n.outputs().zip(y.into_iter().map(id)));
+        let origin = Origin { scope: self.b.scope_id(g.scope_path(n.origin.scope)), ..n.origin };
+        let y = self.b.results(self.b.copy(g, n, origin, x));
+        n.outputs().zip(y).for_each(|(v, w)| self.done[v] = w.id());
     }
 
     /// The operand of two reshapes that undo each other: a bias lined up with an axis and then
@@ -286,16 +290,15 @@ impl WeightWriter {
         self.b.read(|w| {
             let inner = w.node(w.producer(*x)?);
             let source = *inner.inputs.first()?;
-            (matches!(inner.op, Op::Reshape(_)) && w.ty(source).shape.0 == outer.to).then_some(source)
+            (matches!(inner.op, Op::Reshape(_)) && w.ty(source).shape == outer.to).then_some(source)
         })
     }
 
     /// A run parameter that stands for the value `v`, which was imported.
     fn export<'g>(&mut self, g: &Graph, v: ValueId, run: &'g Builder) -> T<'g> {
-        let w = self.done[&v];
-        let stored = self.b.read(|wg| wg.as_param(w).map(|p| (p.path.clone(), p.init.clone(), p.trainable)));
-        if let Some((path, init, trainable)) = stored {
-            return run.param(&path, g.ty(v).clone(), init, trainable);
+        let w = self.done[v].expect("what is exported was imported");
+        if let Some(stored) = self.b.read(|wg| wg.as_param(w).map(|p| run.copy_param(p, g.ty(v)))) {
+            return stored;
         }
         let name = self.name(g, v);
         self.exports.push((name.clone(), w));
@@ -308,24 +311,20 @@ impl WeightWriter {
         let first = self.first[v].and_then(|p| g.as_param(p)).expect("it depends on a parameter");
         let base = format!("{}.{op}", first.path);
         let name = (1..).map(|i| if i == 1 { base.clone() } else { format!("{base}.{i}") });
-        let name = name.into_iter().find(|n| !self.names.contains(n)).expect("names do not run out");
-        self.names.insert(name.clone());
+        let name = name.into_iter().find(|n| !self.names.contains(n.as_str())).expect("names do not run out");
+        self.names.insert(name.as_str().into());
         name
     }
 
     /// The weight program, giving out exactly the parameters that the new run graph reads.
     fn finish(self, run: &Graph) -> Result<Graph, BuildErrors> {
-        let live = run.live();
-        let read: BTreeSet<&str> = run.params().filter(|p| live[p.value]).map(|p| p.path.as_str()).collect();
+        let read: HashSet<&str> = run.params().map(|p| &*p.path).collect();
         for (name, v) in &self.exports {
             if read.contains(name.as_str()) {
                 self.b.output(name, self.b.value(*v));
             }
         }
-        let weights = self.b.finish()?;
-        let b = Builder::new(&weights.name, weights.stage);
-        replay(&weights, &b, &mut |_, _, _| None);
-        b.finish()
+        Ok(self.b.finish()?.retain_live())
     }
 }
 

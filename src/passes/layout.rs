@@ -5,9 +5,8 @@
 
 use super::canonicalize::definition;
 use super::{Ctx, Pass, PassError, rows};
-use crate::build::Builder;
 use crate::ops::{Op, Program};
-use crate::rewrite::{finish, replay};
+use crate::rewrite::replay;
 
 rows! { MERGE_TRANSPOSES = "merge-transposes": "a transpose of a transpose becomes one"; }
 
@@ -16,14 +15,13 @@ pub(super) const PASS: Pass =
     Pass { name: "layout", doc: "adjacent transposes become one", rules: ROWS, required: false, run };
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
-    let b = Builder::new(&p.graph.name, p.graph.stage);
-    replay(&p.graph, &b, &mut |r, _, n| {
+    let graph = replay(&p.graph, p.graph.stage, &mut |r, _, n| {
         let Op::Transpose(outer) = &n.op else { return None };
         let (Op::Transpose(inner), x) = definition(r.get(n.inputs[0]))? else { return None };
         let perm: Vec<usize> = outer.perm.iter().map(|&i| inner.perm[i]).collect();
         ctx.spend(&MERGE_TRANSPOSES).then(|| vec![x[0].transpose(&perm)])
     });
-    Ok(Program { graph: finish(b)?, weights: p.weights.clone() })
+    Ok(p.with_graph(graph?))
 }
 
 #[cfg(test)]

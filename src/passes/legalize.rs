@@ -5,10 +5,11 @@
 
 use super::{Ctx, Pass, PassError};
 use crate::build::{Builder, T};
-use crate::ir::{Stage, TensorType};
+use crate::ir::{NodeId, Stage, TensorType};
 use crate::ops::{Attention, FusedMatMul, Graph, Node, Op, Program, Spell};
 use crate::rewrite::{Row, replay};
 use crate::target::{AttentionForm, OPSETS, Target};
+use hashbrown::HashMap;
 
 const FORM: Row = Row { name: "target-form", doc: "an op becomes the form that the target prefers" };
 const DECOMPOSE: Row =
@@ -25,22 +26,20 @@ pub(super) const PASS: Pass = Pass {
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
     let target = ctx.setting.target;
-    let opset = match ctx.opset {
+    let (opset, unspellable) = match ctx.opset {
         Some(n) if !OPSETS.contains(&n) => return Err(PassError::Opset(n)),
-        Some(n) => n,
+        Some(n) => (n, unspellable(&p.graph, target, n)),
         None => least_opset(&p.graph, target),
     };
     ctx.opset = Some(opset);
-    let b = Builder::new(&p.graph.name, Stage::Legal);
     let mut failed = None;
-    replay(&p.graph, &b, &mut |r, _, n| {
-        let x = r.operands(n);
-        if let Some(better) = form(target, &n.op, &x) {
+    let graph = replay(&p.graph, Stage::Legal, &mut |r, id, n| {
+        if let Some(better) = form(target, &n.op, &|| r.operands(n)) {
             ctx.decide(&FORM);
             return Some(better);
         }
-        let reason = spellable(r.old, n, target, opset).err()?;
-        let parts = n.op.def().definition(&x);
+        let reason = unspellable.get(&id)?.clone();
+        let parts = n.op.def().definition(&r.operands(n));
         if parts.is_none() {
             let scope = r.old.scope_path(n.origin.scope).to_owned();
             failed.get_or_insert(PassError::Unspellable { op: n.op.mnemonic(), scope, reason });
@@ -51,15 +50,15 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
     });
     match failed {
         Some(e) => Err(e),
-        None => Ok(Program { graph: b.finish()?, weights: p.weights.clone() }),
+        None => Ok(p.with_graph(graph?)),
     }
 }
 
 /// The form that a target prefers to the op itself and to its definition.
-fn form<'g>(target: &Target, op: &Op, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
+fn form<'g>(target: &Target, op: &Op, x: &dyn Fn() -> Vec<T<'g>>) -> Option<Vec<T<'g>>> {
     match (op, target.attention) {
-        (Op::Attention(a), AttentionForm::FusedProducts) => Some(vec![fused_products(a, x)]),
-        (Op::Attention(_), AttentionForm::Formula) => op.def().definition(x),
+        (Op::Attention(a), AttentionForm::FusedProducts) => Some(vec![fused_products(a, &x())]),
+        (Op::Attention(_), AttentionForm::Formula) => op.def().definition(&x()),
         _ => None,
     }
 }
@@ -72,18 +71,25 @@ fn fused_products<'g>(a: &Attention, x: &[T<'g>]) -> T<'g> {
     scores.softmax(-1).matmul(x[2])
 }
 
-/// The lowest opset from the target's default on in which every op without a definition has a spelling: the largest
-/// over the nodes. An op that no opset has is reported by the caller.
-fn least_opset(g: &Graph, target: &Target) -> i64 {
-    let least = |n: &Node| {
-        let mut spelled =
-            (target.default_opset..=*OPSETS.end()).filter(|&opset| spellable(g, n, target, opset).is_ok());
-        match spelled.next() {
-            Some(opset) if opset > target.default_opset && !decomposes(g, n) => opset,
-            _ => target.default_opset,
-        }
+/// The nodes that the opset cannot say as they are, with the reasons.
+fn unspellable(g: &Graph, target: &Target, opset: i64) -> HashMap<NodeId, String> {
+    g.nodes().filter_map(|(id, n)| Some((id, spellable(g, n, target, opset).err()?))).collect()
+}
+
+/// The lowest opset from the target's default on in which every op without a definition has a spelling, and what it
+/// cannot say. An op that no opset has is reported by the caller.
+fn least_opset(g: &Graph, target: &Target) -> (i64, HashMap<NodeId, String>) {
+    let default = target.default_opset;
+    let first = unspellable(g, target, default);
+    let least = |&id: &NodeId| {
+        let n = g.node(id);
+        let later = (default + 1..=*OPSETS.end()).find(|&opset| spellable(g, n, target, opset).is_ok());
+        later.filter(|_| !decomposes(g, n))
     };
-    g.nodes().map(|(_, n)| least(n)).max().unwrap_or(target.default_opset)
+    match first.keys().filter_map(least).max() {
+        Some(opset) => (opset, unspellable(g, target, opset)),
+        None => (default, first),
+    }
 }
 
 fn decomposes(g: &Graph, n: &Node) -> bool {
@@ -147,7 +153,7 @@ mod tests {
         assert!(matches!(opset(gelu(), None), Ok(Some(17))));
         let resize = || {
             graph(Stage::Specialized, |b| {
-                let to = vec![b.symbol("batch") * 2, 6.into()];
+                let to = [b.symbol("batch") * 2, 6.into()].into();
                 b.apply(Resize { to }, &[composite::gelu(batched(b, "x", [1, 2, 3]))])
             })
         };

@@ -434,7 +434,7 @@ mod tests {
             weights.output(name, -weights.param("w", ty(), crate::ir::Init::ONES, true));
         }
         let finish = |b: Builder| b.finish().expect("well typed");
-        let p = Program { graph: finish(run), weights: finish(weights) };
+        let p = Program { graph: finish(run).into(), weights: finish(weights).into() };
         p.verify().expect("valid");
         let out = drive(&p, &[cse::PASS], Ctx::default(), &mut |_, _| ()).expect("valid").program;
         assert_eq!(out.weights.outputs().iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["read"]);

@@ -6,7 +6,7 @@
 //! whose factors depend on parameters only and so end in the weight program.
 
 use super::{Ctx, Pass, PassError, rows};
-use crate::build::{Builder, T};
+use crate::build::T;
 use crate::ir::{Dim, Stage};
 use crate::ops::{Op, Program};
 use crate::rewrite::replay;
@@ -26,8 +26,7 @@ pub(super) const INFERENCE: Pass = Pass {
 };
 
 fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
-    let b = Builder::new(&p.graph.name, Stage::Specialized);
-    replay(&p.graph, &b, &mut |r, _, n| match &n.op {
+    let graph = replay(&p.graph, Stage::Specialized, &mut |r, _, n| match &n.op {
         Op::Dropout(_) | Op::StopGradient(_) => {
             ctx.decide(&INFERENCE_IDENTITY);
             Some(r.operands(n))
@@ -39,7 +38,7 @@ fn run(p: &Program, ctx: &mut Ctx) -> Result<Program, PassError> {
         }
         _ => None,
     });
-    Ok(Program { graph: b.finish()?, weights: p.weights.clone() })
+    Ok(p.with_graph(graph?))
 }
 
 /// `x·s + (b − mean·s)` with `s = w / √(var + ε)` along axis 1.
@@ -55,6 +54,7 @@ fn affine<'g>(x: T<'g>, w: T<'g>, bias: T<'g>, mean: T<'g>, var: T<'g>, eps: f64
 mod tests {
     use super::super::testing::{Done, batched, check, graph, input, param, positive};
     use super::*;
+    use crate::build::Builder;
     use crate::ops::BatchNormalization;
 
     fn on(formula: impl for<'g> FnOnce(&'g Builder) -> T<'g>) -> Done {

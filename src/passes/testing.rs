@@ -70,7 +70,7 @@ fn numbers(name: &str, ty: &TensorType, init: Option<&Init>) -> Tensor {
 /// The outputs of a program on numbers that depend on names only.
 pub(super) fn outputs(p: &Program) -> Vec<(String, Tensor)> {
     let inits: BTreeMap<&str, &Init> =
-        p.graph.params().chain(p.weights.params()).map(|q| (q.path.as_str(), &q.init)).collect();
+        p.graph.params().chain(p.weights.params()).map(|q| (&*q.path, &q.init)).collect();
     let mut stored = |path: &str, ty: &TensorType| match inits.get(path) {
         Some(Init::Value(v)) => Ok(v.tensor().clone()),
         init => Ok(numbers(path, ty, init.copied())),

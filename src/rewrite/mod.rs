@@ -13,5 +13,5 @@ mod rule;
 pub use facts::{Estimate, Facts, Setting, When};
 pub use pattern::{Match, Miss, Pat, Vars};
 pub use plan::{Plan, Rewrite};
-pub use replay::{Replay, finish, replay};
+pub use replay::{Replay, replay};
 pub use rule::{Emit, Refuse, Row, Rule};

@@ -168,7 +168,7 @@ pub struct Miss {
     pub depth: usize,
     /// The value that did not fit.
     pub value: ValueId,
-    /// In words; empty at depth 0.
+    /// In words.
     pub reason: String,
 }
 
@@ -180,7 +180,8 @@ pub struct Match<'a> {
     /// The node that computes the matched value.
     pub root: NodeId,
     values: Vec<(&'static str, ValueId)>,
-    numbers: Vec<(&'static str, f64)>,
+    /// The numbers that scalar variables are bound to.
+    pub(super) numbers: Vec<(&'static str, f64)>,
     /// Every node of the pattern, the root included.
     pub nodes: BTreeSet<NodeId>,
     /// The names in `values` that are of interior values.
@@ -234,6 +235,8 @@ struct Matcher<'f, 'a> {
     /// Nodes of the pattern, in order of visit; one may occur twice where the graph shares it.
     nodes: Vec<NodeId>,
     named: Vec<&'static str>,
+    /// Whether the deepest miss is kept.
+    explain: bool,
     miss: Option<Miss>,
     /// Steps left: alternatives inside alternatives could otherwise take exponential time.
     steps: u32,
@@ -243,12 +246,17 @@ struct Matcher<'f, 'a> {
 type Rest<'c, 'f, 'a> = &'c mut dyn FnMut(&mut Matcher<'f, 'a>) -> bool;
 
 impl<'f, 'a> Matcher<'f, 'a> {
+    fn new(facts: &'f Facts<'a>, explain: bool) -> Self {
+        /// Far more than any match takes.
+        const STEPS: u32 = 10_000;
+        let (values, numbers, nodes, named, miss) = Default::default();
+        Self { facts, values, numbers, nodes, named, explain, miss, steps: STEPS }
+    }
+
     fn miss(&mut self, value: ValueId, reason: impl FnOnce() -> String) -> bool {
         let depth = self.nodes.len();
-        if self.miss.as_ref().is_none_or(|m| m.depth < depth) {
-            // Most misses are of the root, which nobody asks about: they cost no message.
-            let reason = if depth == 0 { String::new() } else { reason() };
-            self.miss = Some(Miss { depth, value, reason });
+        if self.explain && self.miss.as_ref().is_none_or(|m| m.depth < depth) {
+            self.miss = Some(Miss { depth, value, reason: reason() });
         }
         false
     }
@@ -312,11 +320,10 @@ impl<'f, 'a> Matcher<'f, 'a> {
                 if !n.wants.accepts(&found.op, rank) || found.inputs.len() != n.args.len() {
                     return self.miss(v, || format!("wanted {}, found {}", n.wants.name(), found.op.mnemonic()));
                 }
-                let mut orders = vec![found.inputs.to_vec()];
-                if n.args.len() == 2 && found.op.def().traits().commutative {
-                    orders.push(vec![found.inputs[1], found.inputs[0]]);
-                }
-                orders.iter().any(|x| self.attempt(|m| m.nodes.push(id), &mut |m| m.arguments(&n.args, x, v, rest)))
+                let mut order =
+                    |x: &[ValueId]| self.attempt(|m| m.nodes.push(id), &mut |m| m.arguments(&n.args, x, v, rest));
+                let swaps = || n.args.len() == 2 && found.op.def().traits().commutative;
+                order(&found.inputs) || swaps() && order(&[found.inputs[1], found.inputs[0]])
             }
         }
     }
@@ -338,27 +345,24 @@ impl<'f, 'a> Matcher<'f, 'a> {
 }
 
 impl Pat {
-    /// Matches the value computed by `root`; when it does not fit, where it stopped. The reason is empty when
-    /// not even the root fitted.
-    pub fn find<'a>(&self, facts: &Facts<'a>, root: NodeId) -> Result<Match<'a>, Miss> {
-        /// Far more than any match takes.
-        const STEPS: u32 = 10_000;
-        let graph = facts.graph;
-        let mut m = Matcher {
-            facts,
-            values: Vec::new(),
-            numbers: Vec::new(),
-            nodes: Vec::new(),
-            named: Vec::new(),
-            miss: None,
-            steps: STEPS,
-        };
-        if m.matches(self, graph.node(root).first, &mut |_| true) {
-            let (nodes, named) = (m.nodes.into_iter().collect(), m.named.into_iter().collect());
-            return Ok(Match { graph, root, values: m.values, numbers: m.numbers, nodes, named });
+    /// Matches the value computed by `root`.
+    pub fn find<'a>(&self, facts: &Facts<'a>, root: NodeId) -> Option<Match<'a>> {
+        let mut m = Matcher::new(facts, false);
+        if !m.matches(self, facts.graph.node(root).first, &mut |_| true) {
+            return None;
+        }
+        let (nodes, named) = (m.nodes.into_iter().collect(), m.named.into_iter().collect());
+        Some(Match { graph: facts.graph, root, values: m.values, numbers: m.numbers, nodes, named })
+    }
+
+    /// Where and why the value computed by `root` does not match, when at least its own op does.
+    pub fn miss(&self, facts: &Facts<'_>, root: NodeId) -> Option<Miss> {
+        let (mut m, value) = (Matcher::new(facts, true), facts.graph.node(root).first);
+        if m.matches(self, value, &mut |_| true) {
+            return None;
         }
         let too_long = || "the search was given up, it has too many alternatives".to_owned();
-        Err(m.miss.unwrap_or_else(|| Miss { depth: 1, value: graph.node(root).first, reason: too_long() }))
+        m.miss.or_else(|| Some(Miss { depth: 1, value, reason: too_long() })).filter(|m| m.depth > 0)
     }
 }
 
@@ -375,10 +379,11 @@ mod tests {
         .unwrap_or_else(|e| panic!("{e}"));
         let setting = Setting::default();
         let root = g.producer(g.outputs()[0].value).expect("a node");
-        let m = p.find(&Facts::new(&g, &setting), root).map_err(|m| m.reason)?;
+        let facts = Facts::new(&g, &setting);
+        let m = p.find(&facts, root).ok_or_else(|| p.miss(&facts, root).map_or(String::new(), |m| m.reason))?;
         let name = |v: ValueId| {
             let input = g.inputs().iter().find(|i| i.value == v).map(|i| i.name.clone());
-            input.or_else(|| g.as_param(v).map(|p| p.path.clone())).unwrap_or_else(|| v.to_string())
+            input.or_else(|| g.as_param(v).map(|p| p.path.to_string())).unwrap_or_else(|| v.to_string())
         };
         Ok(m.values.iter().map(|&(n, v)| (n, name(v))).collect())
     }

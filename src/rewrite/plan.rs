@@ -31,8 +31,6 @@ pub struct Plan<'a> {
     pub covered: BTreeSet<NodeId>,
     /// Matches that were refused, and near misses once they were asked for: rule, node, reason.
     pub refused: Vec<(&'static str, NodeId, String)>,
-    /// By rule: how far partial matches came.
-    misses: Vec<BTreeMap<NodeId, Miss>>,
     /// By rule: nodes of matches that were refused, for which a reason is known already.
     explained: Vec<BTreeSet<NodeId>>,
 }
@@ -46,10 +44,10 @@ impl<'a> Plan<'a> {
             at: BTreeMap::new(),
             covered: BTreeSet::new(),
             refused: Vec::new(),
-            misses: vec![BTreeMap::new(); rules.len()],
             explained: vec![BTreeSet::new(); rules.len()],
         };
         let patterns: Vec<Pat> = rules.iter().map(|r| (r.lhs)(Vars)).collect();
+        let mut weighed = Vec::new();
         for (id, node) in g.nodes().rev() {
             if !facts.live(node.first) {
                 continue;
@@ -58,17 +56,9 @@ impl<'a> Plan<'a> {
                 if plan.covered.contains(&id) {
                     break;
                 }
-                let found = match pat.find(facts, id) {
-                    Ok(m) => m,
-                    Err(miss) => {
-                        if miss.depth > 0 {
-                            plan.misses[i].insert(id, miss);
-                        }
-                        continue;
-                    }
-                };
+                let Some(found) = pat.find(facts, id) else { continue };
                 let taken = found.nodes.iter().any(|n| plan.covered.contains(n));
-                match weigh(facts, rule, &found) {
+                match weigh(facts, rule, &found, &mut weighed) {
                     Err(Refuse(reason)) => {
                         plan.refused.push((rule.row.name, id, reason));
                         plan.explained[i].extend(found.nodes.iter().copied());
@@ -92,13 +82,17 @@ impl<'a> Plan<'a> {
         let mut readers = None;
         for (i, rule) in rules.iter().enumerate() {
             let Some(hint) = rule.hint else { continue };
+            let pattern = (rule.lhs)(Vars);
+            let mut misses: BTreeMap<NodeId, Option<Miss>> = BTreeMap::new();
             for (id, node) in g.nodes() {
                 let explained = self.covered.contains(&id) || self.explained[i].contains(&id);
                 if !hint(&node.op) || !facts.live(node.first) || explained {
                     continue;
                 }
                 let readers = readers.get_or_insert_with(|| readers_of(g));
-                let found = downstream(readers, id, 10).into_iter().filter_map(|n| self.misses[i].get(&n));
+                let after = downstream(readers, id, 10);
+                let found =
+                    after.into_iter().filter_map(|n| misses.entry(n).or_insert_with(|| pattern.miss(facts, n)).clone());
                 let reason = match found.max_by_key(|m| m.depth) {
                     Some(m) => {
                         let scope = g.producer(m.value).map_or("", |n| g.scope_path(g.node(n).origin.scope));
@@ -112,15 +106,32 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Where a match is emitted, and the costs before and after; or why the rule does not apply.
-fn weigh(facts: &Facts<'_>, rule: &Rule, m: &Match<'_>) -> Result<(NodeId, Estimate, Estimate), Refuse> {
+/// A match, and the costs of its rule there, before and after.
+type Weighed<'a> = (&'static str, Match<'a>, [Estimate; 2]);
+
+/// Where a match is emitted, and the costs before and after; or why the rule does not apply. `weighed` are the matches
+/// for which the costs are known: layers of a model match alike.
+fn weigh<'a>(
+    facts: &Facts<'a>,
+    rule: &Rule,
+    m: &Match<'a>,
+    weighed: &mut Vec<Weighed<'a>>,
+) -> Result<(NodeId, Estimate, Estimate), Refuse> {
     let place = place(facts.graph, rule, m);
     escape(facts, rule, m, place)?;
     (rule.when)(m, facts)?;
-    let before: Estimate = m.nodes.iter().map(|&n| facts.cost(n)).sum();
-    // An ill-typed fragment is reported when it is emitted.
-    let Ok(fragment) = fragment(facts, rule, m) else { return Ok((place, before, before)) };
-    let after = Facts::new(&fragment, facts.setting).total();
+    let known = weighed.iter().find(|(name, other, _)| *name == rule.row.name && alike(facts, m, other));
+    let [before, after] = match known {
+        Some((_, _, costs)) => *costs,
+        None => {
+            let before: Estimate = m.nodes.iter().map(|&n| facts.cost(n)).sum();
+            // An ill-typed fragment is reported when it is emitted.
+            let fragment = fragment(facts, rule, m);
+            let after = fragment.map_or(before, |fragment| Facts::new(&fragment, facts.setting).total());
+            weighed.push((rule.row.name, m.clone(), [before, after]));
+            [before, after]
+        }
+    };
     let machine = &facts.setting.target.machine;
     let (old, new) = (before.seconds(machine), after.seconds(machine));
     if new > old * (1.0 + 1e-9) {
@@ -128,6 +139,32 @@ fn weigh(facts: &Facts<'_>, rule: &Rule, m: &Match<'_>) -> Result<(NodeId, Estim
         return Err(Refuse(format!("the result is estimated to take {new:.1} µs instead of {old:.1} µs")));
     }
     Ok((place, before, after))
+}
+
+/// Whether the nodes of two matches of one rule are the same ops, on operands of the same types and equally early known.
+fn alike(facts: &Facts<'_>, a: &Match<'_>, b: &Match<'_>) -> bool {
+    let g = facts.graph;
+    let same_value = |(&v, &w): (&ValueId, &ValueId)| g.ty(v) == g.ty(w) && facts.when(v) == facts.when(w);
+    let same_node = |(&n, &m): (&NodeId, &NodeId)| {
+        let (n, m) = (g.node(n), g.node(m));
+        n.op == m.op && n.inputs.len() == m.inputs.len() && n.inputs.iter().zip(&m.inputs).all(same_value)
+    };
+    let constant = |v: ValueId| g.producer(v).filter(|&n| matches!(g.node(n).op, Op::Const(_)));
+    let leaves: Vec<_> = a.leaves().zip(b.leaves()).collect();
+    let same_leaf = |&((name, v), (other, w)): &((&str, ValueId), (&str, ValueId))| {
+        let same = match (constant(v), constant(w)) {
+            (Some(n), Some(m)) => g.node(n).op == g.node(m).op,
+            (None, None) => same_value((&v, &w)),
+            _ => false,
+        };
+        // Variables that stand for one value there must do so here.
+        same && name == other && leaves.iter().all(|((_, x), (_, y))| (*x == v) == (*y == w))
+    };
+    a.nodes.len() == b.nodes.len()
+        && a.nodes.iter().zip(&b.nodes).all(same_node)
+        && a.numbers == b.numbers
+        && leaves.len() == a.leaves().count().max(b.leaves().count())
+        && leaves.iter().all(same_leaf)
 }
 
 /// The right-hand side alone: run values are inputs, values known before the run parameters.
@@ -359,7 +396,7 @@ mod tests {
         let setting = Setting::default();
         let plan = Plan::new(&Facts::new(&g, &setting), &[BOTH], &mut 9);
         assert_eq!((plan.at.len(), plan.covered.len(), plan.refused.len()), (1, 2, 0));
-        let new = plan.apply(&g, g.stage).expect("well typed");
+        let new = plan.apply(&g).expect("well typed");
         let ops: Vec<&str> = new.nodes().map(|(_, n)| n.op.mnemonic()).collect();
         assert_eq!(ops, ["exp", "add", "relu", "mul"], "{new}");
         assert_eq!(new.node(new.producer(new.outputs()[0].value).expect("a node")).op.mnemonic(), "exp");

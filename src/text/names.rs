@@ -73,7 +73,7 @@ impl<'g> Names<'g> {
     pub(super) fn of(g: &'g Graph) -> Self {
         let scopes: Vec<&str> = g.scopes().map(|(_, path)| path).collect();
         let mut names = Self { scopes, values: vec![Name::Nothing; g.value_count()] };
-        let params: Vec<&str> = g.params().map(|p| p.path.as_str()).collect();
+        let params: Vec<&str> = g.params().map(|p| &*p.path).collect();
         for (v, value) in g.values() {
             names.values[v.index()] = match value.def {
                 Def::Input(i) => g.inputs().get(i).map_or(Name::Nothing, |x| Name::Input(&x.name)),

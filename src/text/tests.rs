@@ -5,6 +5,7 @@ use crate::ir::verify::verify;
 use crate::ir::{DType, Dim, Entity, Init, Literal, Operands, Origin, ScopeId, Stage, Tensor, TensorType, ValueId};
 use crate::ops::{Const, Graph, Op, Program, Sample, SampleOperand};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 /// Returns true if two graphs are equal up to the numbers of their ids and the origins of their nodes.
 fn same(a: &Graph, b: &Graph) -> bool {
@@ -310,8 +311,8 @@ output 0: the value %99 of `y` does not exist
 fn an_invalid_program_is_explained_in_its_text() {
     let mut p = Program::new(graph(&line("%0 = dropout x {ratio = 0.5} : f32[batch, 4]")));
     assert_eq!(explain(&p, "no graph is to blame".to_owned()), "no graph is to blame");
-    p.graph.stage = Stage::Legal;
-    p.weights.add_output("w", ValueId::new(7));
+    Arc::make_mut(&mut p.graph).stage = Stage::Legal;
+    Arc::make_mut(&mut p.weights).add_output("w", ValueId::new(7));
     let reason = p.verify().expect_err("invalid");
     assert_eq!(
         explain(&p, reason),

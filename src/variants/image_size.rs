@@ -105,7 +105,7 @@ pub fn resampled_tables(g: &Graph) -> Vec<String> {
 /// The parameter that `v` is a rearrangement of.
 fn table(g: &Graph, v: ValueId) -> Option<&str> {
     match g.producer(v) {
-        None => g.as_param(v).map(|p| p.path.as_str()),
+        None => g.as_param(v).map(|p| &*p.path),
         Some(n) => table(g, *g.node(n).inputs.first()?),
     }
 }

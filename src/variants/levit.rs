@@ -251,7 +251,7 @@ mod tests {
             let (step, side) = if shrink { (2, 2) } else { (1, 4) };
             assert_eq!(y.len(), 3 * side * side * 16);
             for h in 0..3 {
-                let larger = Resize { to: vec![4.into(), 4.into()] };
+                let larger = Resize { to: [4, 4].into() };
                 let larger = eval::op(&larger.into(), &[map(h)]).expect("a value")[0].to_f64_vec();
                 for (q, k) in (0..side * side).flat_map(|q| (0..16).map(move |k| (q, k))) {
                     let rows = (q / side * step).abs_diff(k / 4);

@@ -71,8 +71,8 @@ mod tests {
             assert_eq!(shapes, ["[batch, 7]", "[batch, 1, 24]"], "{m}");
             // The wrapped model has the parameters of the model, and its own.
             let plain = m.declaration.declare(&super::super::Declare::default()).expect("a graph");
-            let mut own: Vec<&str> = g.params().map(|p| p.path.as_str()).collect();
-            own.retain(|path| !plain.params().any(|p| p.path == *path));
+            let mut own: Vec<&str> = g.params().map(|p| &*p.path).collect();
+            own.retain(|path| !plain.params().any(|p| *p.path == **path));
             assert_eq!((own, g.params().count()), (vec!["mask", "distillation_token"], plain.params().count() + 2));
             wrapped += 1;
         }

@@ -49,7 +49,7 @@ impl Checkpoint {
 
     /// The value of a parameter of `declared`.
     pub fn parameter(&self, declared: &Graph, path: &str) -> Result<Tensor, SupplyError> {
-        let p = declared.params().find(|p| p.path == path);
+        let p = declared.params().find(|p| *p.path == *path);
         let p = p.ok_or_else(|| SupplyError::Compute(path.to_owned(), "it was never declared".into()))?;
         let ty = declared.ty(p.value);
         Ok(match self.found(path) {

@@ -42,7 +42,12 @@ pub fn specs(g: &crate::ops::Graph) -> Vec<ParamSpec> {
     let spec = |p: &crate::ir::Param| {
         let ty = g.ty(p.value);
         let shape = ty.shape.known().expect("parameters have no symbolic sizes");
-        ParamSpec { path: p.path.clone(), shape, dtype: ty.dtype, required: !p.path.ends_with("num_batches_tracked") }
+        ParamSpec {
+            path: p.path.to_string(),
+            shape,
+            dtype: ty.dtype,
+            required: !p.path.ends_with("num_batches_tracked"),
+        }
     };
     g.params().map(spec).collect()
 }

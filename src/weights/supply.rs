@@ -50,7 +50,7 @@ impl<'a> Supply<'a> {
     pub fn new(program: &'a Program, checkpoint: &'a Checkpoint) -> Self {
         let w = &program.weights;
         let both = [&program.graph, w];
-        let stored = both.iter().flat_map(|g| g.params().map(|p| (p.path.as_str(), (p, g.ty(p.value)))));
+        let stored = both.iter().flat_map(|g| g.params().map(|p| (&*p.path, (p, g.ty(p.value)))));
         let stored = stored.filter(|(_, (p, _))| p.init != Init::Computed).collect();
         let computed = w.outputs().iter().map(|o| (o.name.as_str(), (o.value, w.ty(o.value)))).collect();
         Self { checkpoint, stored, computed, evaluation: RefCell::new(Evaluation::new(w, checkpoint)) }
@@ -109,7 +109,7 @@ impl<'a> Supply<'a> {
 pub fn order(program: &Program) -> BTreeMap<&str, usize> {
     let (g, w) = (&program.graph, &program.weights);
     let live = g.live();
-    let paths: Vec<&str> = g.params().filter(|p| live[p.value]).map(|p| p.path.as_str()).collect();
+    let paths: Vec<&str> = g.params().filter(|p| live[p.value]).map(|p| &*p.path).collect();
     let need: BTreeMap<&str, usize> = paths.iter().enumerate().map(|(i, &path)| (path, i)).collect();
     // The first parameter that needs each value, then the first that needs anything it is made of.
     let mut first = Side::new(w.value_count(), usize::MAX);

@@ -101,7 +101,7 @@ fn declared(m: &Model) -> [Shapes; 2] {
     let g = m.declaration.declare(&Declare::default()).unwrap_or_else(|e| panic!("{m}: {e}"));
     [true, false].map(|trainable| {
         let some = g.params().filter(|p| p.trainable == trainable && !counts_batches(&p.path));
-        some.map(|p| (p.path.clone(), g.ty(p.value).shape.known().expect("known sizes"))).collect()
+        some.map(|p| (p.path.to_string(), g.ty(p.value).shape.known().expect("known sizes"))).collect()
     })
 }
 

@@ -217,7 +217,7 @@ impl<'g> Maker<'g> {
             }
             Step::Reshape(a, how) => {
                 let x = self.value(a);
-                let mut dims = x.dims();
+                let mut dims = x.dims().to_vec();
                 let at = usize::from(how / 4) % dims.len().max(1);
                 match how % 4 {
                     0 => dims.insert(at, Dim::known(1)),
@@ -247,13 +247,13 @@ impl<'g> Maker<'g> {
                 let axis = usize::from(axis) % x.rank().max(1);
                 let fits = x.rank() == y.rank() && x.rank() > 0;
                 let others =
-                    |t: T<'_>| t.dims().into_iter().enumerate().filter(|(i, _)| *i != axis).collect::<Vec<_>>();
+                    |t: T<'_>| t.dims().iter().cloned().enumerate().filter(|(i, _)| *i != axis).collect::<Vec<_>>();
                 (fits && others(x) == others(y) && x.dim(axis as i64).size()? + y.dim(axis as i64).size()? < 12)
                     .then(|| T::concat(&[x, y], axis as i64))
             }
             Step::Expand(a, n) => {
                 let x = self.value(a);
-                let mut dims = x.dims();
+                let mut dims = x.dims().to_vec();
                 if let Some(d) = dims.iter_mut().find(|d| d.is(1)) {
                     *d = if n % 3 == 0 { self.b.symbol("batch") } else { Dim::from(i64::from(n % 3) + 1) };
                 } else {
@@ -273,7 +273,7 @@ impl<'g> Maker<'g> {
             }
             Step::Attention(a, bias) => {
                 let x = self.value(a);
-                let [batch, tokens, width] = <[Dim; 3]>::try_from(x.dims()).ok()?;
+                let [batch, tokens, width] = <[Dim; 3]>::try_from(x.dims().to_vec()).ok()?;
                 let (tokens, half) = (tokens.value()?, width.exact_div(&Dim::known(2))?);
                 let heads = |t: T<'g>| {
                     t.reshape([batch.clone(), tokens.into(), 2.into(), half.clone()]).transpose(&[0, 2, 1, 3])
@@ -344,7 +344,7 @@ fn inputs(g: &Graph) -> Vec<(&str, Tensor)> {
 /// A parameter of the run graph, computed by the weight program where that gives it out.
 fn weight(p: &Program, path: &str) -> Result<Tensor, String> {
     let stored = |g: &Graph, path: &str| {
-        let q = g.params().find(|q| q.path == path).ok_or_else(|| format!("{path} was never declared"))?;
+        let q = g.params().find(|q| *q.path == *path).ok_or_else(|| format!("{path} was never declared"))?;
         Ok(numbers(g.ty(q.value).dtype, path, &g.ty(q.value).shape.known().expect("known"), q.init == Init::ONES))
     };
     match p.weights.outputs().iter().find(|o| o.name == path) {
@@ -374,10 +374,10 @@ fn same(what: &str, want: &[(String, Tensor)], got: &[(String, Tensor)], scale: 
 /// The largest magnitude of any value of the graph: what rounding errors are measured by.
 fn largest(g: &Graph, p: &Program) -> f64 {
     let mut all = g.clone();
-    all.clear_outputs();
+    all.retain_outputs(|_| false);
     let values: Vec<_> = g.nodes().flat_map(|(_, n)| n.outputs()).collect();
     values.into_iter().enumerate().for_each(|(i, v)| all.add_output(format!("v{i}"), v));
-    let all = Program { graph: all, weights: p.weights.clone() };
+    let all = p.with_graph(all);
     let each = outputs(&all).into_iter().flat_map(|(_, t)| t.to_f64_vec());
     each.fold(1.0, |m, x| if x.is_nan() { f64::INFINITY } else { m.max(x.abs()) })
 }

@@ -113,7 +113,7 @@ fn stored_types_are_inferred_types() {
 
 #[test]
 fn sizes_are_valid_and_countable() {
-    let resize = |d: Dim| move |g: &mut Graph<Mock>| g.values[v(0)].ty.shape.0[1] = d;
+    let resize = |d: Dim| move |g: &mut Graph<Mock>| g.values[v(0)].ty.shape[1] = d;
     assert!(broken(resize(Dim::known(-1))).contains(&Clause::Dims));
     assert!(broken(resize(Dim::OVERFLOW)).contains(&Clause::Dims));
     assert_eq!(broken(resize(Dim::known(i64::MAX - 1))), [Clause::Types], "a multiple of a symbol can be counted");

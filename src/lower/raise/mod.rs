@@ -7,7 +7,7 @@
 mod shape;
 
 use crate::build::{BuildErrors, Builder, Diagnostic};
-use crate::ir::{DType, Dim, Init, Stage, Symbol, Tensor, TensorType};
+use crate::ir::{DType, Dim, Init, Origin, Stage, Symbol, Tensor, TensorType};
 use crate::onnx::{self, Attribute, DimValue, Initializer, Model, OPSETS, TensorData};
 use crate::ops::{Graph, OnnxAttr, Op, Operand, Site};
 use std::collections::{HashMap, HashSet};
@@ -113,7 +113,8 @@ pub fn raise(model: &Model) -> Result<Raised, RaiseError> {
             }
         }
         for n in model.graph.nodes.iter().take_while(|_| !b.failed()) {
-            b.with_origin(&scope_of(&n.name), None, None, || r.node(n))?;
+            let origin = Origin { scope: b.scope_id(&scope_of(&n.name)), at: None, rule: None };
+            b.with_origin(origin, || r.node(n))?;
             failed = Some(n);
         }
         for o in model.graph.outputs.iter().take_while(|_| !b.failed()) {

@@ -44,7 +44,7 @@ pub(super) fn read<'g>(s: &Site<'_, 'g>) -> Option<Operand<'g>> {
 /// The sizes of a value, from `start` to `end` from opset 15 on.
 fn shape(s: &Site<'_, '_>) -> Option<Vec<Dim>> {
     let dims = match s.get(0) {
-        Operand::Value(t) => t.dims(),
+        Operand::Value(t) => t.dims().to_vec(),
         Operand::Sizes { scalar: true, .. } => Vec::new(),
         Operand::Sizes { dims, .. } => vec![Dim::from(dims.len())],
         Operand::Absent => return None,

@@ -35,7 +35,7 @@ impl OpDef for FusedMatMul {
             rank_at_least(t, 2)?;
             let n = t.rank();
             if swap {
-                t.shape.0.swap(n - 2, n - 1);
+                t.shape.swap(n - 2, n - 1);
             }
         }
         MatMul {}.infer(&[&a, &b])

@@ -83,7 +83,7 @@ impl OpDef for LayerNormalization {
             return s.apply(op, &all);
         }
         let dims = x.dims();
-        if all[1..].iter().any(|t| t.dims() != dims[from..]) {
+        if all[1..].iter().any(|t| *t.dims() != dims[from..]) {
             let found = x.ty();
             return s.refuse(format!("weight and bias must have the shape of axes {from} and later of {found}"));
         }

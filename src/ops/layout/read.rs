@@ -41,7 +41,7 @@ fn target(s: &Site<'_, '_>, x: T<'_>) -> Result<Vec<Dim>, Unread> {
     }
     let Some(i) = free else { return Ok(to) };
     // Sizes on both sides cancel: what remains divides exactly even where sizes are sums, such as `h*w + 1`.
-    let (mut all, mut rest) = (from, Vec::new());
+    let (mut all, mut rest) = (from.to_vec(), Vec::new());
     for (_, d) in to.iter().enumerate().filter(|(j, _)| *j != i) {
         match all.iter().position(|a| a == d) {
             Some(at) => drop(all.remove(at)),
@@ -56,7 +56,7 @@ fn target(s: &Site<'_, '_>, x: T<'_>) -> Result<Vec<Dim>, Unread> {
 
 /// Without the axes given, or without all of size 1 where none are.
 fn squeezed(s: &Site<'_, '_>, x: T<'_>) -> Result<Vec<Dim>, Unread> {
-    let dims = x.dims();
+    let dims = x.dims().to_vec();
     let gone = match s.axes(13)? {
         Some(axes) => axes.into_iter().map(|a| s.place(a, dims.len())).collect::<Result<Vec<_>, _>>()?,
         None if dims.iter().all(|d| d.value().is_some()) => (0..dims.len()).filter(|&i| dims[i].is(1)).collect(),
@@ -77,7 +77,7 @@ fn unsqueezed(s: &Site<'_, '_>, x: T<'_>) -> Result<Vec<Dim>, Unread> {
     if new.windows(2).any(|w| w[0] == w[1]) {
         return s.refuse("an axis is given twice");
     }
-    let mut to = x.dims();
+    let mut to = x.dims().to_vec();
     for a in new {
         to.insert(a, Dim::known(1));
     }
@@ -91,7 +91,7 @@ pub(super) fn expand<'g>(s: &Site<'_, 'g>) -> Results<'g> {
         let Some(shape) = x.ty().shape.broadcast(&to.clone().into()) else {
             return s.refuse(format!("{} does not broadcast to {}", x.ty(), Shape::from(to)));
         };
-        return Ok(vec![x.expand(shape.0)]);
+        return Ok(vec![x.expand(shape)]);
     }
     let dims = x.dims();
     if to.len() != dims.len() {

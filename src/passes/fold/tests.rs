@@ -4,13 +4,14 @@ use super::super::testing::{Done, batched, check, filled, graph, input, once, pa
 use super::*;
 use crate::ir::{Stage, TensorType};
 use crate::ops::{Gather, Slice};
+use std::collections::BTreeSet;
 
 fn on(formula: impl for<'g> FnOnce(&'g Builder) -> T<'g>) -> Done {
     check(&PASS, &graph(Stage::Specialized, formula))
 }
 
 fn paths(g: &Graph) -> BTreeSet<&str> {
-    g.params().map(|p| p.path.as_str()).collect()
+    g.params().map(|p| &*p.path).collect()
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn computed_parameters_never_take_a_name_of_the_checkpoint() {
     );
     assert_eq!(paths(&folded.program.graph), BTreeSet::from(["w.transpose.exp", "w"]));
     replay_transposed(&folded.program.graph, &b);
-    let before = Program { graph: b.finish().expect("well typed"), weights: folded.program.weights };
+    let before = folded.program.with_graph(b.finish().expect("well typed"));
     let after = once(&PASS, &before, u64::MAX);
     same_meaning(&before, &after.program);
     assert_eq!(paths(&after.program.graph), BTreeSet::from(["w.transpose.exp", "w.transpose.2"]));
@@ -113,7 +114,7 @@ fn replay_transposed(g: &Graph, b: &Builder) {
     let mut y = b.input("x", g.ty(g.inputs()[0].value).clone());
     for p in g.params() {
         let w = b.param(&p.path, g.ty(p.value).clone(), p.init.clone(), p.trainable);
-        y = y.matmul(if p.path == "w" { w.t() } else { w });
+        y = y.matmul(if *p.path == *"w" { w.t() } else { w });
     }
     b.output("y", y);
 }
@@ -132,7 +133,7 @@ fn folding_goes_on_from_an_earlier_weight_program() {
     let y = b.input("x", g.ty(g.inputs()[0].value).clone())
         + b.param(&w.path, g.ty(w.value).clone(), w.init.clone(), w.trainable).sqrt();
     b.output("y", y);
-    let before = Program { graph: b.finish().expect("well typed"), weights: first.program.weights.clone() };
+    let before = first.program.with_graph(b.finish().expect("well typed"));
     let after = once(&PASS, &before, u64::MAX);
     same_meaning(&before, &after.program);
     assert_eq!(paths(&after.program.graph), BTreeSet::from(["w.exp.sqrt"]));

@@ -88,7 +88,7 @@ mod tests {
     fn fused(g: &Graph) -> (Graph, Vec<String>) {
         let mut ctx = Ctx::default();
         let p = (fuse::CONV_BIAS.run)(&Program::new(g.clone()), &mut ctx).expect("well typed");
-        (p.graph, ctx.refusals.into_iter().map(|r| r.reason).collect())
+        (p.graph.as_ref().clone(), ctx.refusals.into_iter().map(|r| r.reason).collect())
     }
 
     fn has_bias(g: &Graph) -> bool {
@@ -140,6 +140,6 @@ mod tests {
         let convs = || p.graph.nodes().filter_map(|(_, n)| if let Op::Conv(c) = &n.op { Some(c.bias) } else { None });
         assert!(convs().count() > 20 && convs().all(|bias| bias), "{}", p.graph);
         // A bias that nothing was merged with is read as it is stored.
-        assert!(p.graph.params().any(|p| p.path == "conv_embedding.0.bias"), "{}", p.graph);
+        assert!(p.graph.params().any(|p| *p.path == *"conv_embedding.0.bias"), "{}", p.graph);
     }
 }

@@ -95,7 +95,7 @@ impl Case {
         for o in weights.outputs() {
             run.output(&o.name, run.param(&o.name, weights.ty(o.value).clone(), Init::Computed, false));
         }
-        let program = Program { graph: run.finish().expect("well typed"), weights };
+        let program = Program { graph: run.finish().expect("well typed").into(), weights: weights.into() };
         program.verify().expect("valid");
 
         let stored: Vec<(String, Tensor)> =
@@ -281,7 +281,7 @@ fn parameters_that_share_a_value_are_neighbors() {
         let init = if name == "stored" { Init::ONES } else { Init::Computed };
         run.output(name, run.param(name, ty.clone(), init, false));
     }
-    let program = Program { graph: run.finish().expect("well typed"), weights };
+    let program = Program { graph: run.finish().expect("well typed").into(), weights: weights.into() };
     program.verify().expect("valid");
     let mut order: Vec<(usize, &str)> = order(&program).into_iter().map(|(path, i)| (i, path)).collect();
     order.sort_unstable();

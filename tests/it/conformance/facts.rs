@@ -26,12 +26,12 @@ fn mistaken(x: &[TensorType]) -> Vec<Vec<TensorType>> {
         for axis in 0..t.rank() {
             for size in [0, 1, 9] {
                 let mut shape = t.shape.clone();
-                shape.0[axis] = Dim::known(size);
+                shape[axis] = Dim::known(size);
                 with(TensorType { shape, ..t.clone() });
             }
-            let mut shape = t.shape.clone();
-            shape.0.remove(axis);
-            with(TensorType { shape, ..t.clone() });
+            let mut shape = t.shape.to_vec();
+            shape.remove(axis);
+            with(TensorType::new(t.dtype, shape));
         }
         with(TensorType { shape: t.shape.iter().cloned().chain([Dim::known(2)]).collect(), ..t.clone() });
     }
