@@ -6,23 +6,17 @@
 
 use crate::ir::{Def, Dim, Symbol, Tensor, TensorType, ValueId};
 use crate::onnx::{self, Attribute, DimValue, Initializer, Model, ValueInfo};
-use crate::ops::{Arg, Call, Graph, Node, OnnxAttr, Op, Spell};
+use crate::ops::{Arg, Graph, Node, OnnxAttr, Op, Spell, Unspellable};
 use crate::target::Target;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Why a graph cannot be written as ONNX: it was not legalized for this target and opset.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum EmitError {
     /// An op has no spelling.
     #[error("{op} in [{scope}]: {reason}")]
-    Unspellable {
-        /// Its mnemonic.
-        op: &'static str,
-        /// Its place in the module tree.
-        scope: String,
-        /// The reason.
-        reason: String,
-    },
+    Unspellable { op: &'static str, scope: String, reason: String },
     /// The opset is not supported.
     #[error("opset {0} is not supported; 17 to 23 are")]
     Opset(i64),
@@ -149,28 +143,16 @@ impl Emitter<'_> {
         }
         let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
         let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
-        let mut spell = Spell::new(self.opset, self.target.contrib, &x, &y);
-        n.op.def().onnx(&mut spell).map_err(|e| EmitError::Unspellable {
-            op: n.op.mnemonic(),
-            scope: scope.to_owned(),
-            reason: e.to_string(),
-        })?;
-        let calls = std::mem::take(&mut spell.calls);
-        let mut temps = HashMap::new();
-        for call in calls {
-            self.call(n, call, &mut temps);
-        }
-        Ok(())
-    }
-
-    fn call(&mut self, n: &Node, call: Call, temps: &mut HashMap<usize, String>) {
+        let spell = Spell { opset: self.opset, contrib: self.target.contrib, x: &x, y: &y };
+        let unspellable =
+            |e: Unspellable| EmitError::Unspellable { op: n.op.mnemonic(), scope: scope.to_owned(), reason: e.0 };
+        let call = n.op.def().onnx(&spell).map_err(unspellable)?;
         if !call.domain.is_empty() {
             self.domains.insert(call.domain);
         }
-        let inputs: Vec<String> = call.args.iter().map(|a| self.arg(n, a, temps)).collect();
+        let inputs: Vec<String> = call.args.iter().map(|a| self.arg(n, a)).collect();
         let name = self.fresh(&format!("{}{}", self.prefix, call.op_type));
-        let outputs: Vec<String> =
-            call.results.iter().enumerate().map(|(i, r)| self.result(n, i, r, &name, temps)).collect();
+        let outputs: Vec<String> = n.outputs().enumerate().map(|(i, v)| self.result(v, i, &name)).collect();
         let mut node = onnx::Node::new(call.op_type, name).domain(call.domain).inputs(inputs).outputs(outputs);
         for (key, v) in call.attrs {
             node = match v {
@@ -183,34 +165,23 @@ impl Emitter<'_> {
             };
         }
         self.graph.nodes.push(node);
+        Ok(())
     }
 
-    fn result(&mut self, n: &Node, i: usize, r: &Arg, node: &str, temps: &mut HashMap<usize, String>) -> String {
-        match r {
-            Arg::Result(k) => {
-                let v = n.result(*k);
-                if let Some(given) = self.values.get(&v) {
-                    return given.clone();
-                }
-                let name = self.fresh(&format!("{node}_output_{i}"));
-                self.graph.value_info.push(info(&name, self.g.ty(v)));
-                self.values.insert(v, name.clone());
-                name
-            }
-            Arg::Temp(t) => {
-                let name = self.fresh(&format!("{node}_output_{i}"));
-                temps.insert(*t, name.clone());
-                name
-            }
-            _ => String::new(),
+    /// The name of result `i` of a node.
+    fn result(&mut self, v: ValueId, i: usize, node: &str) -> String {
+        if let Some(given) = self.values.get(&v) {
+            return given.clone();
         }
+        let name = self.fresh(&format!("{node}_output_{i}"));
+        self.graph.value_info.push(info(&name, self.g.ty(v)));
+        self.values.insert(v, name.clone());
+        name
     }
 
-    fn arg(&mut self, n: &Node, a: &Arg, temps: &HashMap<usize, String>) -> String {
+    fn arg(&mut self, n: &Node, a: &Arg) -> String {
         match a {
             Arg::Operand(i) => self.values[&n.inputs[*i]].clone(),
-            Arg::Result(i) => self.values[&n.result(*i)].clone(),
-            Arg::Temp(t) => temps[t].clone(),
             Arg::Const(t) => self.constant(t),
             Arg::Dims(dims) => self.dims(dims),
             Arg::ReshapeTo(i, dims) => self.reshape_target(&self.g.ty(n.inputs[*i]).shape, dims),

@@ -1,39 +1,30 @@
 //! Elementwise functions of two operands with numpy broadcasting: a table.
 
 use super::check::{broadcast, fail, operands, same_dtype};
-use super::{
-    AttrValue, Attrs, Cost, EvalError, Exactness, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits,
-    Unread, Unspellable, Vjp, Wanted, axes, kinds,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
+use super::prelude::*;
+use super::{Exactness, kinds};
 use ndarray::{IxDyn, Zip};
 
 kinds! {
     /// The function.
     pub enum BinaryKind {
         /// a + b
-        Add = "add",
+        Add = "add", "Add";
         /// a − b
-        Sub = "sub",
+        Sub = "sub", "Sub";
         /// a · b
-        Mul = "mul",
+        Mul = "mul", "Mul";
         /// a / b (integers: truncated)
-        Div = "div",
+        Div = "div", "Div";
         /// The larger.
-        Max = "max",
+        Max = "max", "Max";
         /// The smaller.
-        Min = "min",
+        Min = "min", "Min";
         /// aᵇ, floats only.
-        Pow = "pow",
+        Pow = "pow", "Pow";
     }
-}
-
-/// `y = kind(a, b)` elementwise; shapes broadcast by numpy's rules, element types agree and are numeric.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Binary {
-    /// The function.
-    pub kind: BinaryKind,
+    /// `y = kind(a, b)` elementwise; shapes broadcast by numpy's rules, element types agree and are numeric.
+    pub struct Binary {}
 }
 
 impl BinaryKind {
@@ -53,18 +44,6 @@ impl BinaryKind {
                 (first.select(g, g.zeros_like()), first.select(g.zeros_like(), g))
             }
             Self::Pow => (g * b * a.pow(b - 1.0), g * y * a.log()),
-        }
-    }
-
-    const fn onnx(self) -> &'static str {
-        match self {
-            Self::Add => "Add",
-            Self::Sub => "Sub",
-            Self::Mul => "Mul",
-            Self::Div => "Div",
-            Self::Max => "Max",
-            Self::Min => "Min",
-            Self::Pow => "Pow",
         }
     }
 }
@@ -107,18 +86,6 @@ fn any_number<'g>(s: &Site<'_, 'g>, kind: BinaryKind) -> Result<Vec<T<'g>>, Unre
     }
     let y = x[1..].iter().fold(x[0], |y, &t| s.builder.apply(Binary { kind }, &[y, t]));
     Ok(vec![if s.op_type == "Mean" { y / x.len() as f64 } else { y }])
-}
-
-impl Mnemonic for Binary {
-    fn mnemonic(&self) -> &'static str {
-        self.kind.text()
-    }
-    fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
-        Vec::new()
-    }
-    fn parse(name: &str, _: &mut Attrs) -> Option<Result<Self, String>> {
-        BinaryKind::from_text(name).map(|kind| Ok(Self { kind }))
-    }
 }
 
 impl OpDef for Binary {
@@ -168,8 +135,8 @@ impl OpDef for Binary {
         let (a, b) = self.kind.gradient(v.grad(0), v.x[0], v.x[1], v.y[0]);
         Grad::To(vec![Some(a), Some(b)])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node(self.kind.onnx()).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node(self.kind.onnx()))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         let kinds = BinaryKind::ALL.iter().map(|&k| ("", k.onnx(), 7));
@@ -212,9 +179,6 @@ impl OpDef for Binary {
             BinaryKind::Div if x[0].dtype.is_float() => vec![vec![0]],
             BinaryKind::Div | BinaryKind::Max | BinaryKind::Min | BinaryKind::Pow => Vec::new(),
         }
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let mut all: Vec<Sample> = BinaryKind::ALL

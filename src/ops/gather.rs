@@ -2,12 +2,7 @@
 //! range is an error of evaluation, not of typing.
 
 use super::check::{axis, dtype, equal, fail, float, operands, same_dtype};
-use super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
-    axes, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
+use super::prelude::*;
 use crate::with_array;
 use ndarray::{IxDyn, LinalgScalar};
 use std::cmp::Ordering;
@@ -75,8 +70,8 @@ impl OpDef for Gather {
         let dx = x.zeros_like().scatter_add(self.axis as i64, places, v.grad(0).reshape(flat));
         Grad::To(vec![Some(dx), None])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Gather").int("axis", self.axis as i64).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Gather").int("axis", self.axis as i64))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Gather", 7)]
@@ -103,9 +98,6 @@ impl OpDef for Gather {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -174,8 +166,8 @@ impl OpDef for GatherElements {
         let dx = v.x[0].zeros_like().scatter_add(self.axis as i64, v.x[1], v.grad(0));
         Grad::To(vec![Some(dx), None])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("GatherElements").int("axis", self.axis as i64).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("GatherElements").int("axis", self.axis as i64))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "GatherElements", 11)]
@@ -196,9 +188,6 @@ impl OpDef for GatherElements {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let at = || Tensor::new(&[2, 3], vec![0i64, 3, 3, 1, -1, 0]);
@@ -252,9 +241,9 @@ impl OpDef for ScatterElements {
         let g = v.grad(0);
         Grad::To(vec![Some(g), None, Some(g.gather_elements(self.axis as i64, v.x[1]))])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.since("ScatterElements that adds", 16)?;
-        s.node("ScatterElements").int("axis", self.axis as i64).str("reduction", "add").done()
+        Ok(s.node("ScatterElements").int("axis", self.axis as i64).str("reduction", "add"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "ScatterElements", 11), ("", "Scatter", 9)]
@@ -287,9 +276,6 @@ impl OpDef for ScatterElements {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0, 2]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let one = |axis, data: &[i64]| {

@@ -5,13 +5,10 @@ mod window;
 
 pub(crate) use read::ranges;
 
+use super::Arg;
 use super::check::{axis, equal, fail, operands, same_dtype};
-use super::{
-    Along, Arg, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
-    Wanted, axes, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
+use super::prelude::*;
+use crate::ir::transpose_band;
 use crate::with_array;
 use ndarray::{Axis, IxDyn, Slice as Range};
 
@@ -51,8 +48,8 @@ impl OpDef for Reshape {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::one(v.grad(0).reshape(v.x[0].dims()))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Reshape").x(0).arg(Arg::ReshapeTo(0, self.to.clone())).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Reshape").arg(Arg::ReshapeTo(0, self.to.clone())))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         ["Reshape", "Squeeze", "Unsqueeze", "Flatten"].map(|name| ("", name, 7)).to_vec()
@@ -136,8 +133,8 @@ impl OpDef for Transpose {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::one(v.grad(0).transpose(&self.inverse()))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Transpose").ints("perm", self.perm.iter().copied()).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Transpose").ints("perm", self.perm.iter().copied()))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Transpose", 7)]
@@ -162,9 +159,6 @@ impl OpDef for Transpose {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -205,8 +199,8 @@ impl OpDef for Expand {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::one(v.grad(0))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Expand").x(0).arg(Arg::Dims(self.to.clone())).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Expand").arg(Arg::Dims(self.to.clone())))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Expand", 8), ("", "Tile", 7)]
@@ -227,7 +221,7 @@ impl OpDef for Expand {
         vec![vec![0]]
     }
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let mut n = w.narrowed(self, &[]);
+        let mut n = w.narrowed(&[]);
         n.rest.axes.fill(None);
         n.apply(Self { to: w.to.shape(&self.to) })
     }
@@ -319,10 +313,10 @@ impl OpDef for Slice {
         }
         Grad::one(g.pad(self.axis as i64, start, after))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         let one = |d: &Dim| Arg::Dims(vec![d.clone()]);
-        let call = s.node("Slice").x(0).arg(one(&self.start)).arg(one(&self.end)).ints_arg(&[self.axis as i64]);
-        if self.step == 1 { call.done() } else { call.ints_arg(&[self.step as i64]).done() }
+        let call = s.node("Slice").arg(one(&self.start)).arg(one(&self.end)).ints_arg(&[self.axis as i64]);
+        Ok(if self.step == 1 { call } else { call.ints_arg(&[self.step as i64]) })
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Slice", 7), ("", "Split", 7)]
@@ -399,13 +393,13 @@ impl OpDef for Pad {
         let len = v.x[0].dims()[self.axis].clone();
         Grad::one(v.grad(0).narrow(self.axis as i64, self.before, len))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         let rank = s.x[0].rank();
         let mut pads = vec![0i64; 2 * rank];
         pads[self.axis] = self.before as i64;
         pads[rank + self.axis] = self.after as i64;
         let value = Tensor::scalar_of(s.x[0].dtype, self.value.0);
-        s.node("Pad").x(0).ints_arg(&pads).arg(Arg::Const(value)).str("mode", "constant").done()
+        Ok(s.node("Pad").ints_arg(&pads).arg(Arg::Const(value)).str("mode", "constant"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Pad", 7)]
@@ -485,8 +479,8 @@ impl OpDef for Concat {
         };
         Grad::To(v.x.iter().map(part).collect())
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Concat").int("axis", self.axis as i64).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Concat").int("axis", self.axis as i64))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Concat", 7)]

@@ -1,11 +1,7 @@
 //! Batched matrix product.
 
 use super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
-use super::{
-    Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted, axes, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, Element, Shape, Tensor, TensorType, TypeError};
+use super::prelude::*;
 use ndarray::{Array3, Ix2, IxDyn, LinalgScalar, linalg::general_mat_mul};
 
 op! {
@@ -114,8 +110,8 @@ impl OpDef for MatMul {
         };
         Grad::To(vec![Some(g.matmul(b.t())), Some(db)])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("MatMul").done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("MatMul"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "MatMul", 7), ("", "Gemm", 7)]
@@ -149,9 +145,6 @@ impl OpDef for MatMul {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0], vec![1]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -1,12 +1,7 @@
 //! The largest elements along an axis, and where they are.
 
 use super::check::{axis, fail, operands};
-use super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
-    axes, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
+use super::prelude::*;
 use crate::with_array;
 use ndarray::Axis;
 use std::cmp::Ordering;
@@ -74,10 +69,10 @@ impl OpDef for TopK {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::one(v.x[0].zeros_like().scatter_add(self.axis as i64, v.y[1], v.grad(0)))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.bf16_since("TopK", 24)?;
-        let call = s.node("TopK").x(0).ints_arg(&[self.k as i64]).int("axis", self.axis as i64);
-        call.int("largest", 1).int("sorted", 1).done()
+        let call = s.node("TopK").ints_arg(&[self.k as i64]).int("axis", self.axis as i64);
+        Ok(call.int("largest", 1).int("sorted", 1))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "TopK", 7)]
@@ -113,7 +108,7 @@ impl OpDef for TopK {
         Vec::new()
     }
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let mut n = w.narrowed(self, &[]);
+        let mut n = w.narrowed(&[]);
         let end = n.rest.axes[self.axis].as_ref().and_then(|(start, size)| (start + size).size());
         let k = end.unwrap_or(self.k);
         if n.rest.axes[self.axis] == Some((0.into(), k.into())) {
@@ -164,8 +159,8 @@ impl OpDef for ArgMax {
     fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::Zero
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("ArgMax").int("axis", self.axis as i64).int("keepdims", 1).int("select_last_index", 0).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("ArgMax").int("axis", self.axis as i64).int("keepdims", 1).int("select_last_index", 0))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "ArgMax", 7), ("", "ArgMin", 7)]
@@ -195,9 +190,6 @@ impl OpDef for ArgMax {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         Vec::new()
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![

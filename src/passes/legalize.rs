@@ -98,8 +98,8 @@ fn spellable(g: &Graph, n: &Node, target: &Target, opset: i64) -> Result<(), Str
     }
     let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
     let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
-    let mut s = Spell::new(opset, target.contrib, &x, &y);
-    n.op.def().onnx(&mut s).map_err(|e| e.to_string())
+    let s = Spell { opset, contrib: target.contrib, x: &x, y: &y };
+    n.op.def().onnx(&s).map(drop).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -1,13 +1,9 @@
 //! The Gaussian error linear unit.
 
 use super::super::check::{float, operands};
-use super::super::{
-    Cost, EvalError, Grad, Link, MICROSOFT, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
-    Vocab, Wanted, axes, op,
-};
+use super::super::{MICROSOFT, Vocab};
 use super::evaluate;
-use crate::build::T;
-use crate::ir::{Bindings, Tensor, TensorType, TypeError};
+use crate::ops::prelude::*;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
 /// `x · Φ(x)`, exactly: `x · (erf(x/√2) + 1) / 2` (Hendrycks and Gimpel, 1606.08415).
@@ -32,12 +28,12 @@ impl OpDef for Gelu {
     fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::ByDecomposition
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         if s.opset >= 20 {
-            return s.node("Gelu").str("approximate", "none").done();
+            return Ok(s.node("Gelu").str("approximate", "none"));
         }
         s.microsoft("Gelu before opset 20")?;
-        s.node("Gelu").domain(MICROSOFT).done()
+        Ok(s.node("Gelu").domain(MICROSOFT))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Gelu", 20), (MICROSOFT, "Gelu", 1), (MICROSOFT, "BiasGelu", 1), (MICROSOFT, "FastGelu", 1)]
@@ -70,9 +66,6 @@ impl OpDef for Gelu {
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         Vec::new()
     }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
-    }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };
         Some(vec![gelu(x)])
@@ -97,11 +90,8 @@ mod tests {
     #[test]
     fn is_spelled_by_opset_and_domain() {
         let t = TensorType::new(crate::ir::DType::F32, [2]);
-        let spell = |opset, contrib| {
-            let (x, y) = ([&t], [&t]);
-            let mut s = Spell::new(opset, contrib, &x, &y);
-            Gelu {}.onnx(&mut s).map(|()| s.calls[0].domain)
-        };
+        let spell =
+            |opset, contrib| Gelu {}.onnx(&Spell { opset, contrib, x: &[&t], y: &[&t] }).map(|call| call.domain);
         assert_eq!(spell(20, false), Ok(""));
         assert_eq!(spell(17, true), Ok(MICROSOFT));
         assert!(spell(17, false).is_err());

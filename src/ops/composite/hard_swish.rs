@@ -1,13 +1,9 @@
 //! The piecewise quadratic activation of `MobileNetV3` and LeViT.
 
+use super::super::Vocab;
 use super::super::check::{float, operands};
-use super::super::{
-    Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab, Wanted,
-    axes, op,
-};
 use super::evaluate;
-use crate::build::T;
-use crate::ir::{Bindings, Tensor, TensorType, TypeError};
+use crate::ops::prelude::*;
 
 /// `x · clamp(x + 3, 0, 6) / 6` (Howard et al., 1905.02244).
 pub fn hard_swish<V: Vocab>(x: V) -> V {
@@ -32,10 +28,10 @@ impl OpDef for HardSwish {
         Grad::ByDecomposition
     }
     /// ONNX fixes `x · max(0, min(1, x/6 + 1/2))`, the same function.
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.bf16_since("HardSwish", 22)?;
         s.since("HardSwish", 14)?;
-        s.node("HardSwish").done()
+        Ok(s.node("HardSwish"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "HardSwish", 14)]
@@ -54,9 +50,6 @@ impl OpDef for HardSwish {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         Vec::new()
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x] = *x else { return None };

@@ -1,13 +1,9 @@
 //! Layer normalization over the last axis.
 
+use super::super::Vocab;
 use super::super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
-use super::super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab,
-    Wanted, axes, op,
-};
 use super::evaluate;
-use crate::build::T;
-use crate::ir::{Bindings, Real, Tensor, TensorType, TypeError};
+use crate::ops::prelude::*;
 
 /// `c / √(mean(c²) + ε) · weight [+ bias]` with `c = x − mean(x)`, means over the last axis (Ba et al., 1607.06450).
 pub fn layer_norm<V: Vocab>(x: V, weight: V, bias: Option<V>, epsilon: V) -> V {
@@ -60,9 +56,9 @@ impl OpDef for LayerNormalization {
     fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::ByDecomposition
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.since("LayerNormalization", 17)?;
-        s.node("LayerNormalization").int("axis", -1).float("epsilon", self.epsilon.0).done()
+        Ok(s.node("LayerNormalization").int("axis", -1).float("epsilon", self.epsilon.0))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "LayerNormalization", 17)]
@@ -107,9 +103,6 @@ impl OpDef for LayerNormalization {
     }
     fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![(1..x.len()).collect()]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x, weight, ref bias @ ..] = *x else { return None };

@@ -11,13 +11,8 @@ mod transpose;
 pub use transpose::ConvTranspose;
 
 use super::check::{equal, fail, float, operands, rank, same_dtype};
+use super::prelude::*;
 use super::region::{Narrowed, overlap};
-use super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Say, Site, Spell, Traits, Unread, Unspellable, Vjp,
-    Wanted, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
 use kernel::Slide;
 use ndarray::LinalgScalar;
 
@@ -206,14 +201,12 @@ impl Conv {
     }
 
     /// The attributes in ONNX, and the kernel size where it is known.
-    fn spell<'s, 'a>(&self, say: Say<'s, 'a>, w: &TensorType) -> Say<'s, 'a> {
-        let say = say.x(0).x(1);
-        let say = if self.bias { say.x(2) } else { say };
-        let say = say.ints("strides", self.strides).ints("pads", self.pads).ints("dilations", self.dilations);
-        let say = say.int("group", self.groups as i64);
+    fn spell(&self, call: Call, w: &TensorType) -> Call {
+        let call = call.ints("strides", self.strides).ints("pads", self.pads).ints("dilations", self.dilations);
+        let call = call.int("group", self.groups as i64);
         match (w.shape[2].size(), w.shape[3].size()) {
-            (Some(h), Some(w)) => say.ints("kernel_shape", [h, w]),
-            _ => say,
+            (Some(h), Some(w)) => call.ints("kernel_shape", [h, w]),
+            _ => call,
         }
     }
 }
@@ -321,10 +314,10 @@ impl OpDef for Conv {
         }
         Grad::To(to)
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.bf16_since("Conv", 22)?;
         let w = s.x[1];
-        self.spell(s.node("Conv"), w).done()
+        Ok(self.spell(s.node("Conv"), w))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Conv", 7)]
@@ -367,7 +360,7 @@ impl OpDef for Conv {
     }
     /// Of the image what the window sees; of groups those that it meets.
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let mut n = w.narrowed(self, if self.groups == 1 { &[] } else { &[1] });
+        let mut n = w.narrowed(if self.groups == 1 { &[] } else { &[1] });
         let mut op = self.clone();
         if self.groups > 1 {
             op.groups = self.some_groups(&mut n, &w.y[0]).unwrap_or(self.groups);

@@ -1,13 +1,8 @@
 //! The adjoint of a convolution in its image.
 
 use super::super::check::{equal, fail, operands};
-use super::super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
-    op,
-};
 use super::{Conv, images, kernel, span};
-use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ops::prelude::*;
 
 op! {
     /// Each pixel of `x: [n, in, height, width]` adds its multiple of the kernel `w: [in, out/groups, kh, kw]`
@@ -82,10 +77,10 @@ impl OpDef for ConvTranspose {
         let dx = g.conv(self.adjoint(), w, None);
         Grad::To(vec![Some(dx), Some(self.adjoint().weight_gradient(g, x, [w.dim(2), w.dim(3)]))])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.bf16_since("ConvTranspose", 22)?;
         let w = s.x[1];
-        self.adjoint().spell(s.node("ConvTranspose"), w).ints("output_padding", self.output_padding).done()
+        Ok(self.adjoint().spell(s.node("ConvTranspose"), w).ints("output_padding", self.output_padding))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "ConvTranspose", 7)]
@@ -119,9 +114,6 @@ impl OpDef for ConvTranspose {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0], vec![1]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let of = |c: Conv, output_padding: [usize; 2]| Self {
