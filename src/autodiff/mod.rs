@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use crate::eval;
     use crate::ir::{DType, Real, Stage, Tensor};
-    use crate::ops::{Dropout, FusedMatMul, HardSwish};
+    use crate::ops::{Activation, ActivationKind, Dropout, FusedMatMul};
 
     fn f64s(shape: &[i64]) -> TensorType {
         TensorType::new(DType::F64, shape)
@@ -303,7 +303,7 @@ mod tests {
         let x = b.input("x", f64s(&[2]));
         let y = {
             let _in = b.root().at("mlp").enter();
-            b.apply(HardSwish {}, &[x])
+            b.apply(Activation { kind: ActivationKind::HardSwish }, &[x])
         };
         let before = b.read(|g| g.nodes().len());
         let loss = y.sum(&[0]);

@@ -360,14 +360,14 @@ ops! {
     Dropout: training::Dropout,
     StopGradient: training::StopGradient,
     BatchNormalization: batch_norm::BatchNormalization,
-    Gelu: composite::Gelu,
-    HardSwish: composite::HardSwish,
+    Activation: composite::Activation,
     LayerNormalization: composite::LayerNormalization,
     Attention: composite::Attention,
     FusedMatMul: composite::FusedMatMul,
 }
 
 pub use binary::BinaryKind;
+pub use composite::ActivationKind;
 pub(crate) use layout::ranges;
 pub use logic::CompareKind;
 pub use reduce::ReduceKind;

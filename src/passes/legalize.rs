@@ -106,7 +106,7 @@ fn spellable(g: &Graph, n: &Node, target: &Target, opset: i64) -> Result<(), Str
 mod tests {
     use super::super::testing::{batched, graph, input, once, same_meaning};
     use super::*;
-    use crate::ops::{Resize, composite};
+    use crate::ops::{Activation, ActivationKind, Resize, composite};
 
     fn legal(
         g: Graph,
@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn the_opset_is_the_least_that_has_every_op() {
         let opset = |g, opset| legal(g, Target::PORTABLE, opset).map(|(_, opset)| opset);
-        let gelu = || graph(Stage::Specialized, |b| b.apply(crate::ops::Gelu {}, &[input(b, "x", [4])]));
+        let gelu =
+            || graph(Stage::Specialized, |b| b.apply(Activation { kind: ActivationKind::Gelu }, &[input(b, "x", [4])]));
         assert!(matches!(opset(gelu(), None), Ok(Some(17))));
         let resize = || {
             graph(Stage::Specialized, |b| {

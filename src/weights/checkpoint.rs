@@ -112,7 +112,7 @@ impl Checkpoint {
 /// The file ends before a tensor that was there when it was opened.
 fn cut_short(source: &dyn Source, i: usize) -> WeightError {
     let what = "the file ends before it does; was it changed since it was opened?".to_owned();
-    WeightError::Tensor { name: source.entries()[i].name.clone(), origin: source.origin().to_owned(), what }
+    WeightError::tensor(source.origin(), &source.entries()[i].name, what)
 }
 
 /// The sizes of a parameter's or computed parameter's axes.

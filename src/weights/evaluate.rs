@@ -11,9 +11,10 @@ use super::parts::{self, Part, cut};
 use super::transpose::Matrix;
 use crate::eval;
 use crate::ir::{Array, DType, Element, NodeId, Param, Side, Tensor, TensorType, ValueId};
-use crate::ops::{Graph, Node, Op, Slice};
+use crate::ops::{Along, AttrValue, Graph, Link, Node, Op, Slice};
 use crate::with_array;
 use bytes::Bytes;
+use ndarray::Axis;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -199,17 +200,15 @@ impl<'a> Evaluation<'a> {
     /// For an op that computes each row of its result (index along the first axis) from the same rows of some
     /// operands: which those are. The others are needed whole.
     fn along_rows(&self, n: &Node) -> Option<Vec<bool>> {
-        let rows = |v: ValueId| self.w.ty(v).shape.first().and_then(crate::ir::Dim::size);
-        let count = rows(n.first)?;
-        let rank = |v: ValueId| self.w.ty(v).rank();
-        let same = |v: ValueId| rank(v) == rank(n.first) && rows(v) == Some(count);
-        match &n.op {
-            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Where(_) | Op::Cast(_) => {
-                Some(n.inputs.iter().map(|&v| same(v)).collect())
-            }
-            Op::MatMul(_) if rank(n.inputs[1]) == 2 => Some(vec![true, false]),
-            _ => None,
+        let sized = |(_, a): &(_, AttrValue)| matches!(a, AttrValue::Dim(_) | AttrValue::Dims(_));
+        if n.results != 1 || self.w.ty(n.first).shape.first()?.size().is_none() || n.op.attrs().iter().any(sized) {
+            return None;
         }
+        let x: Vec<&TensorType> = n.inputs.iter().map(|&v| self.w.ty(v)).collect();
+        let links = n.op.def().axes(&x, &[self.w.ty(n.first)]);
+        let rows: Vec<&Link> = links.iter().filter(|l| l.result == Some((0, 0))).collect();
+        let row_by_row = !rows.is_empty() && rows.iter().all(|l| l.axis == 0 && l.how == Along::Each);
+        row_by_row.then(|| (0..x.len()).map(|i| rows.iter().any(|l| l.operand == i)).collect())
     }
 
     /// The results of the last node of a tree.
@@ -360,46 +359,30 @@ impl Reader<'_, '_> {
 /// Blocks of rows put together again, with room for all of them from the first on.
 struct Joined {
     shape: Vec<usize>,
-    blocks: Option<Tensor>,
-    all: Option<Box<dyn Column>>,
-}
-
-/// Elements of some type.
-trait Column {
-    fn push(&mut self, t: &Tensor);
-    fn finish(self: Box<Self>, shape: &[usize]) -> Tensor;
-}
-
-impl<T: Element> Column for Vec<T> {
-    fn push(&mut self, t: &Tensor) {
-        self.extend(t.array::<T>().expect("blocks are of one type").iter().copied());
-    }
-    fn finish(self: Box<Self>, shape: &[usize]) -> Tensor {
-        Tensor::new(shape, *self)
-    }
+    all: Option<Tensor>,
+    rows: usize,
 }
 
 impl Joined {
     fn new(shape: Vec<usize>) -> Self {
-        Self { shape, blocks: None, all: None }
+        Self { shape, all: None, rows: 0 }
     }
 
     fn push(&mut self, t: Tensor) {
-        fn start<A: Element>(_: &Array<A>, n: usize) -> Box<dyn Column> {
-            Box::new(Vec::<A>::with_capacity(n))
+        fn put<A: Element>(all: &mut Array<A>, t: &Tensor, at: usize) {
+            let block = t.array::<A>().expect("blocks are of one type");
+            all.slice_axis_mut(Axis(0), (at..at + block.len_of(Axis(0))).into()).assign(block);
         }
         if t.shape() == self.shape {
-            self.blocks = Some(t);
+            self.all = Some(t);
             return;
         }
-        let n = self.shape.iter().product();
-        self.all.get_or_insert_with(|| with_array!(&t, a => start(a, n))).push(&t);
+        let all = self.all.get_or_insert_with(|| Tensor::zeros(t.dtype(), &self.shape));
+        with_array!(all, a => put(a, &t, self.rows));
+        self.rows += t.shape()[0];
     }
 
     fn finish(self) -> Tensor {
-        match (self.blocks, self.all) {
-            (Some(one), _) => one,
-            (None, all) => all.expect("there is a block").finish(&self.shape),
-        }
+        self.all.expect("there is a block")
     }
 }

@@ -20,8 +20,6 @@ pub struct ParamSpec {
     pub shape: Vec<usize>,
     /// The type it is computed with.
     pub dtype: DType,
-    /// Whether a checkpoint without it is incomplete. Batch counters never are required.
-    pub required: bool,
 }
 
 impl ParamSpec {
@@ -119,7 +117,7 @@ fn fit(
                 sources.insert(spec.path.clone(), i);
             }
             Some(i) => report.mismatched.push(Mismatch { wanted: spec.clone(), found: entries[i].clone() }),
-            None if spec.required && !is_batch_counter(&spec.path) => report.missing.push(spec.clone()),
+            None if !is_batch_counter(&spec.path) => report.missing.push(spec.clone()),
             None => {}
         }
     }
@@ -182,10 +180,7 @@ mod tests {
         };
         let outer = [("cls_token", vec![1, 1, 24]), ("mlp_head.1.weight", vec![7, 24]), ("mlp_head.1.bias", vec![7])];
         let outer = outer.into_iter().map(|(n, s)| (n.to_owned(), s));
-        outer
-            .chain((0..2).flat_map(layer))
-            .map(|(path, shape)| ParamSpec { path, shape, dtype: DType::F32, required: true })
-            .collect()
+        outer.chain((0..2).flat_map(layer)).map(|(path, shape)| ParamSpec { path, shape, dtype: DType::F32 }).collect()
     }
     fn entry(name: impl Into<String>, shape: &[usize]) -> Entry {
         Entry { name: name.into(), stored: DType::F32.into(), shape: shape.to_vec() }
@@ -278,7 +273,7 @@ mod tests {
         let m = fits(keys, &ImportOptions::default());
         assert_eq!(m.report.carried, 1);
         let mut wanted = vit();
-        wanted.push(ParamSpec { path: counter.into(), shape: vec![], dtype: DType::I64, required: true });
+        wanted.push(ParamSpec { path: counter.into(), shape: vec![], dtype: DType::I64 });
         assert!(import(&Keys(under("")), &wanted, &ImportOptions::default()).is_ok());
     }
 

@@ -73,11 +73,6 @@ impl Generator {
         Ok(Self { draw, key: words(seed), stream, elements, dtype })
     }
 
-    /// Number of elements.
-    pub fn elements(&self) -> usize {
-        self.elements
-    }
-
     /// Appends the little-endian bytes of the elements `start..start + count`, cut to the tensor's end.
     pub fn write(&self, start: usize, count: usize, out: &mut Vec<u8>) {
         const CHUNK: usize = 4096;

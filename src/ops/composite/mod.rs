@@ -4,16 +4,14 @@
 //! decomposition, value, gradient and left-hand side of the fusion rule. The type rule is written out, because every
 //! node that is added asks for it; the conformance suite compares it with the types of the formula.
 
+mod activation;
 mod attention;
 mod fused_matmul;
-mod gelu;
-mod hard_swish;
 mod layer_norm;
 
+pub use activation::{Activation, ActivationKind, gelu, hard_swish};
 pub use attention::{Attention, sdpa};
 pub use fused_matmul::{FusedMatMul, fused_matmul};
-pub use gelu::{Gelu, gelu};
-pub use hard_swish::{HardSwish, hard_swish};
 pub use layer_norm::{LayerNormalization, layer_norm};
 
 use super::{EvalError, Graph, OpDef};
