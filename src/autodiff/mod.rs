@@ -59,14 +59,9 @@ enum Targets {
     Closed,
 }
 
-/// The sum of the contributions so far to each value's cotangent.
-#[derive(Default)]
-struct Cotangents<'g>(BTreeMap<ValueId, T<'g>>);
-
-impl<'g> Cotangents<'g> {
-    fn add(&mut self, v: ValueId, g: T<'g>) {
-        self.0.entry(v).and_modify(|sum| *sum = *sum + g).or_insert(g);
-    }
+/// Adds a contribution to the sum of those so far to a value's cotangent.
+fn add<'g>(cotangents: &mut BTreeMap<ValueId, T<'g>>, v: ValueId, g: T<'g>) {
+    cotangents.entry(v).and_modify(|sum| *sum = *sum + g).or_insert(g);
 }
 
 /// Pulls the cotangents of `seeds` back to `targets`; targets that no seed depends on are left out.
@@ -77,12 +72,12 @@ fn pull<'g>(
     bounds: Targets,
 ) -> Result<BTreeMap<ValueId, T<'g>>, AutodiffError> {
     let (nodes, wanted) = path(b, seeds, targets, bounds);
-    let mut cotangents = Cotangents::default();
+    let mut cotangents = BTreeMap::new();
     for &(v, g) in seeds {
-        cotangents.add(v, g);
+        add(&mut cotangents, v, g);
     }
     for node in nodes.iter().rev() {
-        let g: Vec<Option<T<'g>>> = node.outputs().map(|v| cotangents.0.get(&v).copied()).collect();
+        let g: Vec<Option<T<'g>>> = node.outputs().map(|v| cotangents.get(&v).copied()).collect();
         if g.iter().all(Option::is_none) {
             continue;
         }
@@ -92,12 +87,12 @@ fn pull<'g>(
             b.with_origin(&scope, node.origin.at, Some(RULE), || step(b, node, &g, &wanted, forward))?;
         b.with_origin(&scope, node.origin.at, Some(RULE), || {
             for (v, g) in contributions {
-                cotangents.add(v, g);
+                add(&mut cotangents, v, g);
             }
         });
     }
-    cotangents.0.retain(|v, _| targets.contains(v));
-    Ok(cotangents.0)
+    cotangents.retain(|v, _| targets.contains(v));
+    Ok(cotangents)
 }
 
 /// Returns the contributions of one node, in the forward scope `scope`, to the cotangents of its operands.

@@ -211,34 +211,27 @@ impl Emitter<'_> {
             None => std::mem::take(&mut free).then_some(-1),
         };
         match to.iter().enumerate().map(|(i, d)| say(i, d)).collect::<Option<Vec<i64>>>() {
-            Some(v) => self.constant(&Tensor::new(&[v.len()], v)),
+            Some(v) => self.ints(v),
             None => self.dims(to),
         }
     }
 
+    /// An int64 constant of one axis.
+    fn ints(&mut self, v: Vec<i64>) -> String {
+        self.constant(&Tensor::new(&[v.len()], v))
+    }
+
     /// An int64 vector of sizes, computed at run time where symbolic.
     fn dims(&mut self, dims: &[Dim]) -> String {
-        if let Some(v) = dims.iter().map(Dim::value).collect::<Option<Vec<i64>>>() {
-            return self.constant(&Tensor::new(&[v.len()], v));
-        }
-        let mut parts: Vec<String> = Vec::new();
-        let mut known: Vec<i64> = Vec::new();
-        for d in dims {
-            match d.value() {
-                Some(n) => known.push(n),
-                None => {
-                    if !known.is_empty() {
-                        let v = std::mem::take(&mut known);
-                        parts.push(self.constant(&Tensor::new(&[v.len()], v)));
-                    }
-                    parts.push(self.polynomial(d));
-                }
-            }
-        }
-        if !known.is_empty() {
-            parts.push(self.constant(&Tensor::new(&[known.len()], known)));
+        let mut parts = Vec::new();
+        for run in dims.chunk_by(|a, b| a.value().is_some() && b.value().is_some()) {
+            parts.push(match run.iter().map(Dim::value).collect() {
+                Some(known) => self.ints(known),
+                None => self.polynomial(&run[0]),
+            });
         }
         match parts.as_slice() {
+            [] => self.ints(Vec::new()),
             [one] => one.clone(),
             _ => self.shape_op("Concat", parts, &[("axis", 0)]),
         }
@@ -248,32 +241,24 @@ impl Emitter<'_> {
     fn polynomial(&mut self, d: &Dim) -> String {
         let (terms, constant) = d.parts();
         let terms: Vec<(Vec<Symbol>, i64)> = terms.map(|(s, c)| (s.to_vec(), c)).collect();
-        let mut sum: Option<String> = None;
+        let mut sum = Vec::new();
         for (symbols, c) in terms {
-            let mut product: Option<String> = None;
-            for s in symbols {
-                let v = self.symbol(&s);
-                product = Some(match product {
-                    None => v,
-                    Some(p) => self.shape_op("Mul", vec![p, v], &[]),
-                });
-            }
-            let mut term = product.expect("a term has a symbol");
+            let mut product: Vec<String> = symbols.iter().map(|s| self.symbol(s)).collect();
             if c != 1 {
-                let c = self.constant(&Tensor::new(&[1], vec![c]));
-                term = self.shape_op("Mul", vec![term, c], &[]);
+                product.push(self.ints(vec![c]));
             }
-            sum = Some(match sum {
-                None => term,
-                Some(s) => self.shape_op("Add", vec![s, term], &[]),
-            });
+            sum.push(self.joined("Mul", product));
         }
-        let sum = sum.expect("a symbolic size has a term");
-        if constant == 0 {
-            return sum;
+        if constant != 0 {
+            sum.push(self.ints(vec![constant]));
         }
-        let c = self.constant(&Tensor::new(&[1], vec![constant]));
-        self.shape_op("Add", vec![sum, c], &[])
+        self.joined("Add", sum)
+    }
+
+    /// Values joined by an op of two, from the left.
+    fn joined(&mut self, op: &str, values: Vec<String>) -> String {
+        let all = values.into_iter().reduce(|a, b| self.shape_op(op, vec![a, b], &[]));
+        all.expect("a symbolic size has a term, and a term has a symbol")
     }
 
     /// The value of a symbol, from the shape of the first input that decides it.
@@ -292,11 +277,11 @@ impl Emitter<'_> {
         let axis = axis as i64;
         let mut v = self.shape_op("Shape", vec![input], &[("start", axis), ("end", axis + 1)]);
         if rest != 0 {
-            let rest = self.constant(&Tensor::new(&[1], vec![rest]));
+            let rest = self.ints(vec![rest]);
             v = self.shape_op("Sub", vec![v, rest], &[]);
         }
         if c != 1 {
-            let c = self.constant(&Tensor::new(&[1], vec![c]));
+            let c = self.ints(vec![c]);
             v = self.shape_op("Div", vec![v, c], &[]);
         }
         self.prefix = prefix;

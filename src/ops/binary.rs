@@ -48,15 +48,19 @@ impl BinaryKind {
     }
 }
 
-/// `f(a, b)` with broadcasting. Types were checked, so the broadcast exists.
-pub(super) fn zip<A: Element, B: Element, R: Element>(a: &Array<A>, b: &Array<B>, f: impl Fn(A, B) -> R) -> Tensor {
-    let rank = a.ndim().max(b.ndim());
+/// The broadcast of two shapes. Types were checked, so it exists.
+pub(super) fn common(a: &[usize], b: &[usize]) -> Vec<usize> {
+    let rank = a.len().max(b.len());
     let dim = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
-    let shape: Vec<usize> = (0..rank)
-        .map(|i| match (dim(a.shape(), i), dim(b.shape(), i)) {
-            (1, d) | (d, _) => d,
-        })
-        .collect();
+    let one = |i| match (dim(a, i), dim(b, i)) {
+        (1, d) | (d, _) => d,
+    };
+    (0..rank).map(one).collect()
+}
+
+/// `f(a, b)` with broadcasting.
+pub(super) fn zip<A: Element, B: Element, R: Element>(a: &Array<A>, b: &Array<B>, f: impl Fn(A, B) -> R) -> Tensor {
+    let shape = common(a.shape(), b.shape());
     let a = a.broadcast(IxDyn(&shape)).expect("shapes were checked to broadcast");
     let b = b.broadcast(IxDyn(&shape)).expect("shapes were checked to broadcast");
     R::wrap(Zip::from(&a).and(&b).map_collect(|&x, &y| f(x, y)).into_shared())

@@ -1,7 +1,7 @@
 //! Reading and adding at computed places. Negative indices count from the end; an index out of
 //! range is an error of evaluation, not of typing.
 
-use super::check::{axis, dtype, equal, fail, float, operands, same_dtype};
+use super::check::{axis, dtype, fail, float, operands, same_dtype};
 use super::prelude::*;
 use crate::with_array;
 use ndarray::{IxDyn, LinalgScalar};
@@ -214,11 +214,8 @@ impl OpDef for ScatterElements {
         float(x)?;
         same_dtype(x, updates)?;
         aligned(x, indices, self.axis)?;
-        if indices.rank() != updates.rank() {
-            return fail(format!("ranks differ: indices {indices} and updates {updates}"));
-        }
-        for (a, b) in indices.shape.iter().zip(updates.shape.iter()) {
-            equal(format_args!("sizes of indices {indices} and updates {updates}"), a, b)?;
+        if indices.shape != updates.shape {
+            return fail(format!("shapes of indices {indices} and updates {updates} differ"));
         }
         Ok(vec![x.clone()])
     }

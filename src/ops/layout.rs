@@ -13,7 +13,7 @@ use crate::with_array;
 use ndarray::{Axis, IxDyn, Slice as Range};
 
 /// The known sizes under `env`.
-fn bound(to: &[Dim], env: &Bindings) -> Result<Vec<usize>, EvalError> {
+pub(super) fn bound(to: &[Dim], env: &Bindings) -> Result<Vec<usize>, EvalError> {
     Shape::from(to).eval(env).ok_or_else(|| EvalError(format!("a symbol of {} is unbound", Shape::from(to))))
 }
 

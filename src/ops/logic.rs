@@ -1,6 +1,6 @@
 //! Comparisons, selection, conversion of element types.
 
-use super::binary::zip;
+use super::binary::{common, zip};
 use super::check::{broadcast, dtype, fail, operands, same_dtype};
 use super::kinds;
 use super::prelude::*;
@@ -100,10 +100,8 @@ impl OpDef for Where {
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(c: &Array<bool>, a: &Array<A>, b: &Tensor) -> Result<Tensor, EvalError> {
             let b = b.array::<A>().ok_or_else(|| EvalError("where of different element types".into()))?;
-            // A zip of a and b gives the common shape of the two; the condition may widen it again.
-            let both = zip(a, b, |_, _| false);
-            let shape = zip(c, both.array::<bool>().expect("zip made bools"), |_, _| false);
-            let to = IxDyn(shape.shape());
+            let shape = common(c.shape(), &common(a.shape(), b.shape()));
+            let to = IxDyn(&shape);
             let checked = || EvalError("where of shapes that do not broadcast".into());
             let c = c.broadcast(to.clone()).ok_or_else(checked)?;
             let a = a.broadcast(to.clone()).ok_or_else(checked)?;

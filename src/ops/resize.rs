@@ -7,6 +7,7 @@
 
 use super::Arg;
 use super::check::{fail, float, operands, rank};
+use super::layout::bound;
 use super::prelude::*;
 
 op! {
@@ -97,11 +98,9 @@ impl OpDef for Resize {
         Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        let to = Shape::from(&*self.to).eval(env);
-        let Some(&[rows, columns]) = to.as_deref() else {
-            return Err(EvalError(format!("a symbol of {} is unbound", Shape::from(&*self.to))));
+        let (&[n, c, h, w], &[rows, columns]) = (x[0].shape(), &*bound(&self.to, env)?) else {
+            return Err(EvalError("resize of other than two of four axes".into()));
         };
-        let &[n, c, h, w] = x[0].shape() else { return Err(EvalError("resize of other than four axes".into())) };
         if h * w * rows * columns == 0 {
             return Err(EvalError(format!("{h}×{w} does not resample to {rows}×{columns}")));
         }
