@@ -78,12 +78,12 @@ impl Emitter<'_> {
         let live = g.live();
         for i in g.inputs() {
             self.graph.inputs.push(info(&i.name, g.ty(i.value)));
-            self.claim(&i.name);
+            self.taken.insert(i.name.clone());
             self.values.insert(i.value, i.name.clone());
         }
         for o in g.outputs() {
             self.graph.outputs.push(info(&o.name, g.ty(o.value)));
-            self.claim(&o.name);
+            self.taken.insert(o.name.clone());
         }
         for p in g.params().filter(|p| live[p.value]) {
             let ty = g.ty(p.value);
@@ -117,10 +117,6 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn claim(&mut self, name: &str) {
-        self.taken.insert(name.to_owned());
-    }
-
     /// `base`, numbered when taken.
     fn fresh(&mut self, base: &str) -> String {
         let mut name = base.to_owned();
@@ -142,8 +138,7 @@ impl Emitter<'_> {
             return Ok(());
         }
         let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
-        let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
-        let spell = Spell { opset: self.opset, contrib: self.target.contrib, x: &x, y: &y };
+        let spell = Spell { opset: self.opset, contrib: self.target.contrib, x: &x };
         let unspellable =
             |e: Unspellable| EmitError::Unspellable { op: n.op.mnemonic(), scope: scope.to_owned(), reason: e.0 };
         let call = n.op.def().onnx(&spell).map_err(unspellable)?;
@@ -184,7 +179,7 @@ impl Emitter<'_> {
             Arg::Operand(i) => self.values[&n.inputs[*i]].clone(),
             Arg::Const(t) => self.constant(t),
             Arg::Dims(dims) => self.dims(dims),
-            Arg::ReshapeTo(i, dims) => self.reshape_target(&self.g.ty(n.inputs[*i]).shape, dims),
+            Arg::ReshapeTo(dims) => self.reshape_target(&self.g.ty(n.inputs[0]).shape, dims),
             Arg::Absent => String::new(),
         }
     }

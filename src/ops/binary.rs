@@ -35,12 +35,8 @@ impl BinaryKind {
             Self::Mul => (g * b, g * a),
             Self::Div => (g / b, -(g * y / b)),
             // Where both are equal the whole cotangent goes to the second operand.
-            Self::Max => {
-                let first = a.greater(b);
-                (first.select(g, g.zeros_like()), first.select(g.zeros_like(), g))
-            }
-            Self::Min => {
-                let first = b.greater(a);
+            Self::Max | Self::Min => {
+                let first = if self == Self::Max { a.greater(b) } else { b.greater(a) };
                 (first.select(g, g.zeros_like()), first.select(g.zeros_like(), g))
             }
             Self::Pow => (g * b * a.pow(b - 1.0), g * y * a.log()),

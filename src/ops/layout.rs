@@ -6,7 +6,7 @@ mod window;
 pub(crate) use read::ranges;
 
 use super::Arg;
-use super::check::{axis, equal, fail, operands, same_dtype};
+use super::check::{axis, equal, fail, operands, resized, same_dtype};
 use super::prelude::*;
 use crate::ir::transpose_band;
 use crate::with_array;
@@ -49,7 +49,7 @@ impl OpDef for Reshape {
         Grad::one(v.grad(0).reshape(v.x[0].dims()))
     }
     fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
-        Ok(s.node("Reshape").arg(Arg::ReshapeTo(0, self.to.clone())))
+        Ok(s.node("Reshape").arg(Arg::ReshapeTo(self.to.clone())))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         ["Reshape", "Squeeze", "Unsqueeze", "Flatten"].map(|name| ("", name, 7)).to_vec()
@@ -267,9 +267,7 @@ impl OpDef for Slice {
         if self.step == 0 || !self.start.is_valid() || !ordered(&self.start, &self.end) || !ordered(&self.end, size) {
             return Err(bad());
         }
-        let mut shape = x.shape.clone();
-        shape.0[self.axis] = self.length().ok_or_else(bad)?;
-        Ok(vec![TensorType { dtype: x.dtype, shape }])
+        Ok(vec![resized(x, self.axis, self.length().ok_or_else(bad)?)])
     }
     fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(a: &Array<A>, axis: usize, r: Range) -> Tensor {
@@ -372,10 +370,7 @@ op! {
 impl OpDef for Pad {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
-        let size = axis(x, self.axis)? + self.before + self.after;
-        let mut shape = x.shape.clone();
-        shape.0[self.axis] = size;
-        Ok(vec![TensorType { dtype: x.dtype, shape }])
+        Ok(vec![resized(x, self.axis, axis(x, self.axis)? + self.before + self.after)])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(a: &Array<A>, p: &Pad) -> Tensor {
@@ -455,9 +450,7 @@ impl OpDef for Concat {
             }
             size = size + &t.shape[self.axis];
         }
-        let mut shape = first.shape.clone();
-        shape.0[self.axis] = size;
-        Ok(vec![TensorType { dtype: first.dtype, shape }])
+        Ok(vec![resized(first, self.axis, size)])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(_: &Array<A>, x: &[Tensor], axis: usize) -> Result<Tensor, EvalError> {

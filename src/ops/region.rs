@@ -84,15 +84,12 @@ impl<'g> Wanted<'g, '_> {
 impl<'g> Narrowed<'g, '_> {
     /// The window of what `op` makes of the operands; `None` when they are as they were, and the op too.
     pub(super) fn apply(self, op: impl Into<Op>) -> Option<T<'g>> {
-        let same = self.x.iter().zip(self.wanted.x).all(|(new, old)| new.id() == old.id());
-        if same && self.rest == *self.wanted.to {
+        let (op, wanted) = (op.into(), self.wanted);
+        let same = self.x.iter().zip(wanted.x).all(|(new, old)| new.id() == old.id());
+        if same && op == *wanted.op && self.rest == *wanted.to {
             return None;
         }
-        self.emit(op)
-    }
-    /// The window of what `op`, itself smaller than it was, makes of the operands.
-    pub(super) fn emit(self, op: impl Into<Op>) -> Option<T<'g>> {
-        self.wanted.b.apply_all(op, &self.x).get(self.rest.result).map(|&y| self.rest.of(y))
+        wanted.b.apply_all(op, &self.x).get(self.rest.result).map(|&y| self.rest.of(y))
     }
     /// Narrows operand `i`.
     pub(super) fn narrow(&mut self, i: usize, axis: usize, start: impl Into<Dim>, size: impl Into<Dim>) {

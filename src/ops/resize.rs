@@ -116,7 +116,7 @@ impl OpDef for Resize {
     }
     fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.since("an antialiased Resize", 18)?;
-        let sizes = s.y[0].shape.0.clone();
+        let sizes = s.x[0].shape[..2].iter().chain(&self.to).cloned().collect();
         let call = s
             .node("Resize")
             .arg(Arg::Absent)

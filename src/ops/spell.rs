@@ -16,8 +16,8 @@ pub enum Arg {
     Const(Tensor),
     /// An int64 vector of sizes; the emitter computes symbolic ones at run time.
     Dims(Vec<Dim>),
-    /// The target shape of a Reshape of this operand: the emitter may use `0` and `-1`.
-    ReshapeTo(usize, Vec<Dim>),
+    /// The target shape of a Reshape of the first operand: the emitter may use `0` and `-1`.
+    ReshapeTo(Vec<Dim>),
     /// An optional argument left out.
     Absent,
 }
@@ -51,8 +51,6 @@ pub struct Spell<'a> {
     pub contrib: bool,
     /// Operand types.
     pub x: &'a [&'a TensorType],
-    /// Result types.
-    pub y: &'a [&'a TensorType],
 }
 
 impl Spell<'_> {

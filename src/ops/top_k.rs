@@ -1,6 +1,6 @@
 //! The largest elements along an axis, and where they are.
 
-use super::check::{axis, fail, operands};
+use super::check::{axis, fail, operands, resized};
 use super::prelude::*;
 use crate::with_array;
 use ndarray::Axis;
@@ -39,9 +39,8 @@ impl OpDef for TopK {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
         long_enough(x, self.axis, self.k)?;
-        let mut shape = x.shape.clone();
-        shape.0[self.axis] = Dim::from(self.k);
-        Ok(vec![TensorType { dtype: x.dtype, shape: shape.clone() }, TensorType { dtype: DType::I64, shape }])
+        let values = resized(x, self.axis, self.k.into());
+        Ok(vec![values.clone(), TensorType { dtype: DType::I64, ..values }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(a: &Array<A>, op: &TopK) -> Vec<Tensor> {
@@ -114,7 +113,7 @@ impl OpDef for TopK {
         if n.rest.axes[self.axis] == Some((0.into(), k.into())) {
             n.rest.axes[self.axis] = None;
         }
-        if k < self.k { n.emit(Self { k, ..self.clone() }) } else { n.apply(self.clone()) }
+        n.apply(Self { k, ..self.clone() })
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -139,9 +138,7 @@ impl OpDef for ArgMax {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
         long_enough(x, self.axis, 1)?;
-        let mut shape = x.shape.clone();
-        shape.0[self.axis] = Dim::known(1);
-        Ok(vec![TensorType { dtype: DType::I64, shape }])
+        Ok(vec![TensorType { dtype: DType::I64, ..resized(x, self.axis, 1.into()) }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(a: &Array<A>, axis: usize) -> Tensor {

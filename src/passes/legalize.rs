@@ -97,8 +97,7 @@ fn spellable(g: &Graph, n: &Node, target: &Target, opset: i64) -> Result<(), Str
         return Ok(());
     }
     let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
-    let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
-    let s = Spell { opset, contrib: target.contrib, x: &x, y: &y };
+    let s = Spell { opset, contrib: target.contrib, x: &x };
     n.op.def().onnx(&s).map(drop).map_err(|e| e.to_string())
 }
 

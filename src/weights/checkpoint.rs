@@ -13,15 +13,10 @@ use std::ops::Range;
 const PIECE: usize = 1 << 18;
 
 /// Where the checkpoint's tensors come from.
+#[derive(Debug)]
 pub struct Checkpoint {
     source: Option<(Box<dyn Source>, Matching)>,
     seed: u64,
-}
-
-impl std::fmt::Debug for Checkpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoint").field("file", &self.source.is_some()).field("seed", &self.seed).finish()
-    }
 }
 
 impl Checkpoint {

@@ -33,10 +33,6 @@ impl Safetensors {
     pub fn open(path: &Path) -> Result<Self, WeightError> {
         let file = files::open(path).map_err(WeightError::io(path))?;
         let whole = file.metadata().and_then(|m| files::map_range(&file, 0..m.len())).map_err(WeightError::io(path))?;
-        Self::parse(path, &whole, file)
-    }
-
-    fn parse(path: &Path, whole: &[u8], file: File) -> Result<Self, WeightError> {
         let wrong = |what: String| WeightError::Malformed { path: path.to_owned(), format: "safetensors", what };
         let length = whole
             .first_chunk::<8>()

@@ -20,9 +20,8 @@ const NEVER_SPELLED: &[(&str, &str)] =
 fn spell(op: &Op, x: &[T<'_>], opset: i64, contrib: bool) -> Result<(Call, usize), Unspellable> {
     let x: Vec<TensorType> = x.iter().map(|t| t.ty()).collect();
     let x: Vec<&TensorType> = x.iter().collect();
-    let y = op.def().infer(&x).unwrap_or_else(|e| panic!("{op:?}: {e}"));
-    let y: Vec<&TensorType> = y.iter().collect();
-    Ok((op.def().onnx(&Spell { opset, contrib, x: &x, y: &y })?, y.len()))
+    let results = op.def().infer(&x).unwrap_or_else(|e| panic!("{op:?}: {e}")).len();
+    Ok((op.def().onnx(&Spell { opset, contrib, x: &x })?, results))
 }
 
 /// Reads the call of one spelling on these operands.
@@ -33,7 +32,7 @@ fn read<'g>(b: &'g Builder, call: &Call, opset: i64, x: &[T<'g>], results: usize
         site = site.operand(match a {
             Arg::Operand(i) => Operand::Value(x[*i]),
             Arg::Const(t) => Operand::Value(b.constant(t.clone())),
-            Arg::Dims(d) | Arg::ReshapeTo(_, d) => sizes(b, d),
+            Arg::Dims(d) | Arg::ReshapeTo(d) => sizes(b, d),
             Arg::Absent => Operand::Absent,
         });
     }

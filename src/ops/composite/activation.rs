@@ -127,7 +127,7 @@ mod tests {
     fn gelu_is_spelled_by_opset_and_domain() {
         let t = TensorType::new(DType::F32, [2]);
         let gelu = Activation { kind: ActivationKind::Gelu };
-        let spell = |opset, contrib| gelu.onnx(&Spell { opset, contrib, x: &[&t], y: &[&t] }).map(|call| call.domain);
+        let spell = |opset, contrib| gelu.onnx(&Spell { opset, contrib, x: &[&t] }).map(|call| call.domain);
         assert_eq!(spell(20, false), Ok(""));
         assert_eq!(spell(17, true), Ok(MICROSOFT));
         assert!(spell(17, false).is_err());

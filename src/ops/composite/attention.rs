@@ -1,7 +1,7 @@
 //! Scaled dot-product attention.
 
 use super::super::Vocab;
-use super::super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
+use super::super::check::{equal, fail, float, operands_and_bias, rank_at_least, same_dtype};
 use super::evaluate;
 use crate::ops::prelude::*;
 
@@ -28,12 +28,7 @@ op! {
 
 impl OpDef for Attention {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let [q, k, v] = if self.bias {
-            let [q, k, v, _] = operands(x)?;
-            [q, k, v]
-        } else {
-            operands(x)?
-        };
+        let ([q, k, v], bias) = operands_and_bias(x, self.bias)?;
         float(q)?;
         for t in x {
             same_dtype(q, t)?;
@@ -53,7 +48,7 @@ impl OpDef for Attention {
         }
         let rows = |last: &Dim| q.shape[..n - 1].iter().chain([last]).cloned().collect::<Shape>();
         let scores = rows(&k.shape[n - 2]);
-        if let Some(bias) = x.get(3).filter(|bias| bias.shape.broadcast(&scores).as_ref() != Some(&scores)) {
+        if let Some(bias) = bias.filter(|bias| bias.shape.broadcast(&scores).as_ref() != Some(&scores)) {
             return fail(format!("the bias {bias} does not broadcast to the scores {scores}"));
         }
         Ok(vec![TensorType { dtype: q.dtype, shape: rows(&v.shape[n - 1]) }])
@@ -168,7 +163,7 @@ mod tests {
             let x = [t([3, 4]), t([5, 4]), t([5, 6])];
             let x: Vec<&TensorType> = x.iter().collect();
             assert_eq!(op.infer(&x).expect("any rank"), [t([3, 6])]);
-            let spelled = op.onnx(&Spell { opset: 23, contrib: true, x: &x, y: &[&t([3, 6])] });
+            let spelled = op.onnx(&Spell { opset: 23, contrib: true, x: &x });
             match lead.len() {
                 2 => assert!(spelled.is_ok()),
                 _ => assert!(spelled.expect_err("not four axes").0.contains("takes tensors of 4 axes")),

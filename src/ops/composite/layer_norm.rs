@@ -1,7 +1,7 @@
 //! Layer normalization over the last axis.
 
 use super::super::Vocab;
-use super::super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
+use super::super::check::{equal, fail, float, operands_and_bias, rank, rank_at_least, same_dtype};
 use super::evaluate;
 use crate::ops::prelude::*;
 
@@ -35,16 +35,10 @@ fn along_last(x: &TensorType, t: &TensorType) -> Result<(), TypeError> {
 
 impl OpDef for LayerNormalization {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let (first, weight) = if self.bias {
-            let [first, weight, bias] = operands(x)?;
-            along_last(first, bias)?;
-            (first, weight)
-        } else {
-            let [first, weight] = operands(x)?;
-            (first, weight)
-        };
+        let ([first, weight], bias) = operands_and_bias(x, self.bias)?;
         float(first)?;
         along_last(first, weight)?;
+        bias.map_or(Ok(()), |bias| along_last(first, bias))?;
         if first.shape.last().is_some_and(|d| d.is(0)) {
             return fail(format!("the last axis of {first} is empty"));
         }
