@@ -154,13 +154,12 @@ impl OpDef for GatherElements {
         Ok(vec![TensorType { dtype: x.dtype, shape: indices.shape.clone() }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(a: &Array<A>, at: &[usize], shape: &[usize]) -> Tensor {
+        let at = targets(x[0].shape(), &x[1], self.axis)?;
+        Ok(vec![with_array!(&x[0], a => {
             let a = a.as_standard_layout();
             let a = a.as_slice().expect("standard layout");
-            Tensor::new(shape, at.iter().map(|&i| a[i]).collect())
-        }
-        let at = targets(x[0].shape(), &x[1], self.axis)?;
-        Ok(vec![with_array!(&x[0], a => go(a, &at, x[1].shape()))])
+            Tensor::new(x[1].shape(), at.iter().map(|&i| a[i]).collect())
+        })])
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         let dx = v.x[0].zeros_like().scatter_add(self.axis as i64, v.x[1], v.grad(0));

@@ -187,13 +187,10 @@ impl OpDef for Expand {
         Ok(vec![TensorType { dtype: x.dtype, shape: to }])
     }
     fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(a: &Array<A>, to: &[usize]) -> Result<Tensor, EvalError> {
-            let view = a.broadcast(IxDyn(to));
-            let view = view.ok_or_else(|| EvalError(format!("{:?} does not broadcast to {to:?}", a.shape())))?;
-            Ok(A::wrap(view.to_owned().into_shared()))
-        }
         let to = bound(&self.to, env)?;
-        Ok(vec![with_array!(&x[0], a => go(a, &to))?])
+        let y =
+            with_array!(&x[0], a => a.broadcast(IxDyn(&to)).map(|view| Element::wrap(view.to_owned().into_shared())));
+        Ok(vec![y.ok_or_else(|| EvalError(format!("{:?} does not broadcast to {to:?}", x[0].shape())))?])
     }
     /// The autodiff driver sums over what was broadcast.
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
@@ -270,9 +267,6 @@ impl OpDef for Slice {
         Ok(vec![resized(x, self.axis, self.length().ok_or_else(bad)?)])
     }
     fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(a: &Array<A>, axis: usize, r: Range) -> Tensor {
-            A::wrap(a.slice_axis(Axis(axis), r).to_owned().into_shared())
-        }
         let (start, end) = (bound1(&self.start, env)?, bound1(&self.end, env)?);
         if start > end || end > x[0].shape()[self.axis] {
             return Err(EvalError(format!(
@@ -282,7 +276,7 @@ impl OpDef for Slice {
             )));
         }
         let r = Range::new(start as isize, Some(end as isize), self.step as isize);
-        Ok(vec![with_array!(&x[0], a => go(a, self.axis, r))])
+        Ok(vec![with_array!(&x[0], a => Element::wrap(a.slice_axis(Axis(self.axis), r).to_owned().into_shared()))])
     }
     /// Zeros around (and, for steps, between) the cotangent.
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {

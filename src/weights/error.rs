@@ -1,7 +1,6 @@
 //! What can go wrong between a checkpoint and a tensor. Every message names the file or tensor,
 //! what was expected and found, and what to do where there is something to do.
 
-use super::prefix::Candidate;
 use super::report::Report;
 use super::source::Stored;
 use crate::ir::DType;
@@ -23,20 +22,16 @@ pub enum WeightError {
     /// A pickle holding a call that runs code.
     #[error("{}: refused: the entry `{at}` asks to call `{call}` while it is loaded. Nothing was run. Do not load this file with other tools; get the weights as safetensors", path.display())]
     RunsCode { path: PathBuf, at: String, call: String },
-    /// Several dictionaries of a pickle could be the state dict, or none, or the one asked for is absent. Candidates are
-    /// keys that hold tensors, with how many.
-    #[error("{}: {what}{}", path.display(), choices("--weights-key", candidates))]
-    StateDict { path: PathBuf, what: String, candidates: Vec<(String, usize)> },
+    /// The part of a checkpoint that holds the parameters must be chosen: several could, or none, or the one asked for is
+    /// absent. Candidates are values of the flag, with how many tensors each stands for.
+    #[error("{what}{}", choices(flag, candidates))]
+    Choose { what: String, flag: &'static str, candidates: Vec<(String, usize)> },
     /// A tensor's value could not be had.
     #[error("tensor `{name}` of {origin}: {what}")]
     Tensor { name: String, origin: String, what: String },
     /// A stored type that has no faithful conversion to the wanted one.
     #[error("tensor `{name}` of {origin} is stored as {from}, which does not convert to {to}; store it as {to}")]
     Conversion { name: String, origin: String, from: Stored, to: DType },
-    /// The model's parameters are found under a prefix that cannot be chosen safely. Candidates
-    /// are ordered, best first.
-    #[error("{what}{}", choices("--weights-prefix", &candidates.iter().map(|c| (c.prefix.clone(), c.matches)).collect::<Vec<_>>()))]
-    Prefix { what: String, candidates: Vec<Candidate> },
     /// The checkpoint and the model disagree.
     #[error("{0}")]
     DoesNotFit(Box<Report>),

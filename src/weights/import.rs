@@ -61,7 +61,7 @@ impl Matching {
 ///
 /// # Errors
 /// [`WeightError::DoesNotFit`] with the full report when something differs that `options` does not
-/// allow; [`WeightError::Prefix`] when the part of the checkpoint to take must be chosen.
+/// allow; [`WeightError::Choose`] when the part of the checkpoint to take must be chosen.
 pub fn import(source: &dyn Source, wanted: &[ParamSpec], options: &ImportOptions) -> Result<Matching, WeightError> {
     let entries = source.entries();
     let names: Vec<&str> = entries.iter().map(|e| e.name.as_str()).collect();
@@ -69,7 +69,8 @@ pub fn import(source: &dyn Source, wanted: &[ParamSpec], options: &ImportOptions
     let (prefix, wrapper) = if let Some(given) = &options.prefix {
         (given_prefix(source, given, &names, &paths)?, None)
     } else {
-        let unclear = |candidates| WeightError::Prefix {
+        let unclear = |candidates| WeightError::Choose {
+            flag: "--weights-prefix",
             what: format!(
                 "{}: the model's parameters are found under several prefixes, or beside tensors of unknown use",
                 source.origin()
@@ -147,8 +148,8 @@ fn given_prefix(
         return Ok(prefix);
     }
     let what = format!("{}: no key starts with `{prefix}`", source.origin());
-    let candidates = ranked(&candidates(names, paths)).into_iter().filter(|c| !c.prefix.is_empty()).collect();
-    Err(WeightError::Prefix { what, candidates })
+    let candidates = ranked(&candidates(names, paths)).into_iter().filter(|c| !c.0.is_empty()).collect();
+    Err(WeightError::Choose { what, flag: "--weights-prefix", candidates })
 }
 
 #[cfg(test)]

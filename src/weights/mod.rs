@@ -29,7 +29,7 @@ pub use error::WeightError;
 pub use import::{ImportOptions, Matching, ParamSpec, import};
 pub use init::{Generator, fill};
 pub use open::open;
-pub use prefix::{Announcement, Candidate};
+pub use prefix::Announcement;
 pub use pytorch::PyTorch;
 pub use report::{Mismatch, Report};
 pub use safetensors::Safetensors;

@@ -43,7 +43,10 @@ impl PyTorch {
             let at = if at.is_empty() { "(the whole file)".to_owned() } else { at };
             return Err(WeightError::RunsCode { path: path.to_owned(), at, call });
         }
-        let undecided = |(what, candidates)| WeightError::StateDict { path: path.to_owned(), what, candidates };
+        let undecided = |(what, candidates)| {
+            let what = format!("{}: {what}", path.display());
+            WeightError::Choose { what, flag: "--weights-key", candidates }
+        };
         let kind = kind(&pickle);
         if !matches!(pickle, PickleValue::Dict(_)) {
             return Err(undecided((format!("expected a dictionary of tensors, found {kind}"), Vec::new())));
