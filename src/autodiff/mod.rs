@@ -60,14 +60,9 @@ enum Targets {
     Closed,
 }
 
-/// The sum of the contributions so far to each value's cotangent.
-#[derive(Default)]
-struct Cotangents<'g>(BTreeMap<ValueId, T<'g>>);
-
-impl<'g> Cotangents<'g> {
-    fn add(&mut self, v: ValueId, g: T<'g>) {
-        self.0.entry(v).and_modify(|sum| *sum = *sum + g).or_insert(g);
-    }
+/// Adds a contribution to the sum of those so far to a value's cotangent.
+fn add<'g>(cotangents: &mut BTreeMap<ValueId, T<'g>>, v: ValueId, g: T<'g>) {
+    cotangents.entry(v).and_modify(|sum| *sum = *sum + g).or_insert(g);
 }
 
 /// Pulls the cotangents of `seeds` back to `targets`; targets that no seed depends on are left out.
@@ -78,12 +73,12 @@ fn pull<'g>(
     bounds: Targets,
 ) -> Result<BTreeMap<ValueId, T<'g>>, AutodiffError> {
     let (nodes, wanted) = path(b, seeds, targets, bounds);
-    let mut cotangents = Cotangents::default();
+    let mut cotangents = BTreeMap::new();
     for &(v, g) in seeds {
-        cotangents.add(v, g);
+        add(&mut cotangents, v, g);
     }
     for node in nodes.iter().rev() {
-        let g: Vec<Option<T<'g>>> = node.outputs().map(|v| cotangents.0.get(&v).copied()).collect();
+        let g: Vec<Option<T<'g>>> = node.outputs().map(|v| cotangents.get(&v).copied()).collect();
         if g.iter().all(Option::is_none) {
             continue;
         }
@@ -93,13 +88,13 @@ fn pull<'g>(
         b.with_origin(origin, || {
             let contributions = step(b, node, &g, &wanted, forward)?;
             for (v, g) in contributions {
-                cotangents.add(v, g);
+                add(&mut cotangents, v, g);
             }
             Ok(())
         })?;
     }
-    cotangents.0.retain(|v, _| targets.contains(v));
-    Ok(cotangents.0)
+    cotangents.retain(|v, _| targets.contains(v));
+    Ok(cotangents)
 }
 
 /// Returns the contributions of one node, in the forward scope `scope`, to the cotangents of its operands.
@@ -200,7 +195,7 @@ mod tests {
     use super::*;
     use crate::eval;
     use crate::ir::{DType, Real, Stage, Tensor};
-    use crate::ops::{Dropout, FusedMatMul, HardSwish};
+    use crate::ops::{Activation, ActivationKind, Dropout, FusedMatMul};
 
     fn f64s(shape: &[i64]) -> TensorType {
         TensorType::new(DType::F64, shape)
@@ -305,7 +300,7 @@ mod tests {
         let x = b.input("x", f64s(&[2]));
         let y = {
             let _in = b.root().at("mlp").enter();
-            b.apply(HardSwish {}, &[x])
+            b.apply(Activation { kind: ActivationKind::HardSwish }, &[x])
         };
         let before = b.read(|g| g.nodes().len());
         let loss = y.sum(&[0]);

@@ -9,6 +9,7 @@ use crate::ir::{Bindings, DType, Operator, Side, Tensor, TensorType, ValueId};
 use crate::ops::{EvalError, Graph, Op};
 
 /// Why a graph could not be run.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// An input is missing.
@@ -16,27 +17,13 @@ pub enum RunError {
     MissingInput(String, TensorType),
     /// An input does not fit its declared type.
     #[error("input `{name}` should be {expected}, found {found}")]
-    Input {
-        /// Which input.
-        name: String,
-        /// The declared type.
-        expected: TensorType,
-        /// What was given.
-        found: String,
-    },
+    Input { name: String, expected: TensorType, found: String },
     /// A parameter could not be had.
     #[error("parameter `{0}`: {1}")]
     Param(String, String),
     /// An op failed.
     #[error("{op} in [{scope}]: {source}")]
-    Op {
-        /// Its mnemonic.
-        op: &'static str,
-        /// Where it stands.
-        scope: String,
-        /// Why.
-        source: EvalError,
-    },
+    Op { op: &'static str, scope: String, source: EvalError },
 }
 
 /// Checks a tensor against a declared type and binds the symbols that its shape decides.
@@ -61,40 +48,25 @@ pub fn bind(name: &str, ty: &TensorType, t: &Tensor, env: &mut Bindings) -> Resu
     Ok(())
 }
 
-/// Runs a graph: inputs by name, parameters from `param`, outputs in order.
+/// Runs a graph: inputs by name, parameters from `param`, outputs in order. Only what the outputs depend on is computed,
+/// each value once, and every value is dropped after its last reader.
 pub fn run(
     g: &Graph,
     param: &mut dyn FnMut(&str, &TensorType) -> Result<Tensor, String>,
     inputs: &[(&str, Tensor)],
 ) -> Result<Vec<(String, Tensor)>, RunError> {
     let mut env = Bindings::new();
-    let mut values: Vec<Option<Tensor>> = vec![None; g.value_count()];
-    let index = |v: ValueId| crate::ir::Entity::index(v);
+    let mut values: Side<ValueId, Option<Tensor>> = Side::new(g.value_count(), None);
     for i in g.inputs() {
         let ty = g.ty(i.value);
         let given = inputs.iter().find(|(n, _)| *n == i.name);
         let (_, t) = given.ok_or_else(|| RunError::MissingInput(i.name.clone(), ty.clone()))?;
         bind(&i.name, ty, t, &mut env)?;
-        values[index(i.value)] = Some(t.clone());
+        values[i.value] = Some(t.clone());
     }
-    let outputs: Vec<ValueId> = g.outputs().iter().map(|o| o.value).collect();
-    let out = walk(g, &outputs, &mut values, &env, param)?;
-    Ok(g.outputs().iter().map(|o| o.name.clone()).zip(out).collect())
-}
-
-/// Computes what `wanted` depends on, each value once, and drops every value after its last reader.
-/// `values` holds the inputs.
-fn walk(
-    g: &Graph,
-    wanted: &[ValueId],
-    values: &mut [Option<Tensor>],
-    env: &Bindings,
-    param: &mut dyn FnMut(&str, &TensorType) -> Result<Tensor, String>,
-) -> Result<Vec<Tensor>, RunError> {
-    let index = |v: ValueId| crate::ir::Entity::index(v);
     let mut left = Side::new(g.value_count(), 0u32);
-    for &v in wanted {
-        left[v] += 1;
+    for o in g.outputs() {
+        left[o.value] += 1;
     }
     let mut needed = Vec::new();
     for (_, n) in g.nodes().rev() {
@@ -108,32 +80,32 @@ fn walk(
     for n in needed.into_iter().rev() {
         let mut x = Vec::with_capacity(n.inputs.len());
         for &v in &n.inputs {
-            x.push(fetch(g, v, values, param)?);
+            x.push(fetch(g, v, &mut values, param)?);
             left[v] -= 1;
         }
         for &v in &n.inputs {
             if left[v] == 0 {
-                values[index(v)] = None;
+                values[v] = None;
             }
         }
         let fail = |source| RunError::Op { op: n.op.name(), scope: g.scope_path(n.origin.scope).to_owned(), source };
-        let y = apply(&n.op, x, env, || Ok(n.outputs().map(|v| g.ty(v).dtype).collect())).map_err(fail)?;
+        let y = apply(&n.op, x, &env, || Ok(n.outputs().map(|v| g.ty(v).dtype).collect())).map_err(fail)?;
         for (v, t) in n.outputs().zip(y) {
             if left[v] > 0 {
-                values[index(v)] = Some(t);
+                values[v] = Some(t);
             }
         }
     }
-    wanted.iter().map(|&v| fetch(g, v, values, param)).collect()
+    g.outputs().iter().map(|o| Ok((o.name.clone(), fetch(g, o.value, &mut values, param)?))).collect()
 }
 
 fn fetch(
     g: &Graph,
     v: ValueId,
-    values: &mut [Option<Tensor>],
+    values: &mut Side<ValueId, Option<Tensor>>,
     param: &mut dyn FnMut(&str, &TensorType) -> Result<Tensor, String>,
 ) -> Result<Tensor, RunError> {
-    let slot = &mut values[crate::ir::Entity::index(v)];
+    let slot = &mut values[v];
     if let Some(t) = slot {
         return Ok(t.clone());
     }
@@ -142,17 +114,6 @@ fn fetch(
     bind(&p.path, g.ty(v), &t, &mut Bindings::new())?;
     *slot = Some(t.clone());
     Ok(t)
-}
-
-/// One value of a graph without inputs, such as a weight program: only what it depends on is
-/// computed, each value once, and every operand is dropped as soon as it was read last.
-pub fn value(
-    g: &Graph,
-    v: ValueId,
-    param: &mut dyn FnMut(&str, &TensorType) -> Result<Tensor, String>,
-) -> Result<Tensor, RunError> {
-    let mut out = walk(g, &[v], &mut vec![None; g.value_count()], &Bindings::new(), param)?;
-    Ok(out.pop().expect("one value was asked for"))
 }
 
 /// Evaluates one op on operands; composites through their definition.
@@ -199,10 +160,8 @@ mod tests {
         for _ in 0..40 {
             x = x + x;
         }
-        let unread = b.param("q", TensorType::new(DType::F32, [2]), Init::ZEROS, true);
         b.output("y", x);
-        b.output("z", -unread);
-        let v = x.id().expect("well typed");
+        let _unread = -b.param("q", TensorType::new(DType::F32, [2]), Init::ZEROS, true);
         let g = b.finish().expect("well typed");
         let mut read = Vec::new();
         let mut param = |path: &str, _: &TensorType| {
@@ -210,7 +169,7 @@ mod tests {
             Ok(Tensor::new(&[2], vec![1.0f32, -0.5]))
         };
         let want = Tensor::new(&[2], vec![2f32.powi(40), -(2f32.powi(39))]);
-        assert_eq!(value(&g, v, &mut param).expect("runs"), want);
+        assert_eq!(run(&g, &mut param, &[]).expect("runs"), [("y".to_owned(), want)]);
         assert_eq!(read, ["p"]);
     }
 }

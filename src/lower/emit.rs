@@ -6,24 +6,18 @@
 
 use crate::ir::{Def, Dim, Literal, Side, Symbol, Tensor, TensorType, ValueId};
 use crate::onnx::{self, Attribute, DimValue, Initializer, Model, ValueInfo};
-use crate::ops::{Arg, Call, Graph, Node, OnnxAttr, Op, Spell};
+use crate::ops::{Arg, Graph, Node, OnnxAttr, Op, Spell, Unspellable};
 use crate::target::Target;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a graph cannot be written as ONNX: it was not legalized for this target and opset.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum EmitError {
     /// An op has no spelling.
     #[error("{op} in [{scope}]: {reason}")]
-    Unspellable {
-        /// Its mnemonic.
-        op: &'static str,
-        /// Its place in the module tree.
-        scope: String,
-        /// The reason.
-        reason: String,
-    },
+    Unspellable { op: &'static str, scope: String, reason: String },
     /// The opset is not supported.
     #[error("opset {0} is not supported; 17 to 23 are")]
     Opset(i64),
@@ -86,12 +80,12 @@ impl Emitter<'_> {
         let live = g.live();
         for i in g.inputs() {
             self.graph.inputs.push(info(&i.name, g.ty(i.value)));
-            self.claim(&i.name);
+            self.taken.insert(i.name.clone(), 0);
             self.values[i.value] = Some(i.name.clone());
         }
         for o in g.outputs() {
             self.graph.outputs.push(info(&o.name, g.ty(o.value)));
-            self.claim(&o.name);
+            self.taken.insert(o.name.clone(), 0);
         }
         for p in g.params().filter(|p| live[p.value]) {
             let ty = g.ty(p.value);
@@ -130,10 +124,6 @@ impl Emitter<'_> {
         self.values[v].clone().expect("operands are emitted before their users")
     }
 
-    fn claim(&mut self, name: &str) {
-        self.taken.insert(name.to_owned(), 0);
-    }
-
     /// `base`, numbered when taken.
     fn fresh(&mut self, base: String) -> String {
         let Some(&last) = self.taken.get(&base) else {
@@ -157,29 +147,16 @@ impl Emitter<'_> {
             return Ok(());
         }
         let x: Vec<&TensorType> = n.inputs.iter().map(|&v| g.ty(v)).collect();
-        let y: Vec<&TensorType> = n.outputs().map(|v| g.ty(v)).collect();
-        let mut spell = Spell::new(self.opset, self.target.contrib, &x, &y);
-        n.op.def().onnx(&mut spell).map_err(|e| EmitError::Unspellable {
-            op: n.op.mnemonic(),
-            scope: scope.to_owned(),
-            reason: e.to_string(),
-        })?;
-        let calls = std::mem::take(&mut spell.calls);
-        let mut temps = HashMap::new();
-        for call in calls {
-            self.call(n, call, &mut temps);
-        }
-        Ok(())
-    }
-
-    fn call(&mut self, n: &Node, call: Call, temps: &mut HashMap<usize, String>) {
+        let spell = Spell { opset: self.opset, contrib: self.target.contrib, x: &x };
+        let unspellable =
+            |e: Unspellable| EmitError::Unspellable { op: n.op.mnemonic(), scope: scope.to_owned(), reason: e.0 };
+        let call = n.op.def().onnx(&spell).map_err(unspellable)?;
         if !call.domain.is_empty() {
             self.domains.insert(call.domain);
         }
-        let inputs: Vec<String> = call.args.iter().map(|a| self.arg(n, a, temps)).collect();
+        let inputs: Vec<String> = call.args.iter().map(|a| self.arg(n, a)).collect();
         let name = self.fresh(format!("{}{}", self.prefix, call.op_type));
-        let outputs: Vec<String> =
-            call.results.iter().enumerate().map(|(i, r)| self.result(n, i, r, &name, temps)).collect();
+        let outputs: Vec<String> = n.outputs().enumerate().map(|(i, v)| self.result(v, i, &name)).collect();
         let mut node = onnx::Node::new(call.op_type, name).domain(call.domain).inputs(inputs).outputs(outputs);
         for (key, v) in call.attrs {
             node = match v {
@@ -192,37 +169,26 @@ impl Emitter<'_> {
             };
         }
         self.graph.nodes.push(node);
+        Ok(())
     }
 
-    fn result(&mut self, n: &Node, i: usize, r: &Arg, node: &str, temps: &mut HashMap<usize, String>) -> String {
-        match r {
-            Arg::Result(k) => {
-                let v = n.result(*k);
-                if let Some(given) = &self.values[v] {
-                    return given.clone();
-                }
-                let name = self.fresh(format!("{node}_output_{i}"));
-                self.graph.value_info.push(info(&name, self.g.ty(v)));
-                self.values[v] = Some(name.clone());
-                name
-            }
-            Arg::Temp(t) => {
-                let name = self.fresh(format!("{node}_output_{i}"));
-                temps.insert(*t, name.clone());
-                name
-            }
-            _ => String::new(),
+    /// The name of result `i` of a node.
+    fn result(&mut self, v: ValueId, i: usize, node: &str) -> String {
+        if let Some(given) = &self.values[v] {
+            return given.clone();
         }
+        let name = self.fresh(format!("{node}_output_{i}"));
+        self.graph.value_info.push(info(&name, self.g.ty(v)));
+        self.values[v] = Some(name.clone());
+        name
     }
 
-    fn arg(&mut self, n: &Node, a: &Arg, temps: &HashMap<usize, String>) -> String {
+    fn arg(&mut self, n: &Node, a: &Arg) -> String {
         match a {
             Arg::Operand(i) => self.name(n.inputs[*i]),
-            Arg::Result(i) => self.name(n.result(*i)),
-            Arg::Temp(t) => temps[t].clone(),
             Arg::Const(t) => self.constant(t),
             Arg::Dims(dims) => self.dims(dims),
-            Arg::ReshapeTo(i, dims) => self.reshape_target(&self.g.ty(n.inputs[*i]).shape, dims),
+            Arg::ReshapeTo(dims) => self.reshape_target(&self.g.ty(n.inputs[0]).shape, dims),
             Arg::Absent => String::new(),
         }
     }
@@ -253,34 +219,27 @@ impl Emitter<'_> {
             None => std::mem::take(&mut free).then_some(-1),
         };
         match to.iter().enumerate().map(|(i, d)| say(i, d)).collect::<Option<Vec<i64>>>() {
-            Some(v) => self.constant(&Tensor::new(&[v.len()], v)),
+            Some(v) => self.ints(v),
             None => self.dims(to),
         }
     }
 
+    /// An int64 constant of one axis.
+    fn ints(&mut self, v: Vec<i64>) -> String {
+        self.constant(&Tensor::new(&[v.len()], v))
+    }
+
     /// An int64 vector of sizes, computed at run time where symbolic.
     fn dims(&mut self, dims: &[Dim]) -> String {
-        if let Some(v) = dims.iter().map(Dim::value).collect::<Option<Vec<i64>>>() {
-            return self.constant(&Tensor::new(&[v.len()], v));
-        }
-        let mut parts: Vec<String> = Vec::new();
-        let mut known: Vec<i64> = Vec::new();
-        for d in dims {
-            match d.value() {
-                Some(n) => known.push(n),
-                None => {
-                    if !known.is_empty() {
-                        let v = std::mem::take(&mut known);
-                        parts.push(self.constant(&Tensor::new(&[v.len()], v)));
-                    }
-                    parts.push(self.polynomial(d));
-                }
-            }
-        }
-        if !known.is_empty() {
-            parts.push(self.constant(&Tensor::new(&[known.len()], known)));
+        let mut parts = Vec::new();
+        for run in dims.chunk_by(|a, b| a.value().is_some() && b.value().is_some()) {
+            parts.push(match run.iter().map(Dim::value).collect() {
+                Some(known) => self.ints(known),
+                None => self.polynomial(&run[0]),
+            });
         }
         match parts.as_slice() {
+            [] => self.ints(Vec::new()),
             [one] => one.clone(),
             _ => self.shape_op("Concat", parts, &[("axis", 0)]),
         }
@@ -290,32 +249,24 @@ impl Emitter<'_> {
     fn polynomial(&mut self, d: &Dim) -> String {
         let (terms, constant) = d.parts();
         let terms: Vec<(Vec<Symbol>, i64)> = terms.map(|(s, c)| (s.to_vec(), c)).collect();
-        let mut sum: Option<String> = None;
+        let mut sum = Vec::new();
         for (symbols, c) in terms {
-            let mut product: Option<String> = None;
-            for s in symbols {
-                let v = self.symbol(&s);
-                product = Some(match product {
-                    None => v,
-                    Some(p) => self.shape_op("Mul", vec![p, v], &[]),
-                });
-            }
-            let mut term = product.expect("a term has a symbol");
+            let mut product: Vec<String> = symbols.iter().map(|s| self.symbol(s)).collect();
             if c != 1 {
-                let c = self.constant(&Tensor::new(&[1], vec![c]));
-                term = self.shape_op("Mul", vec![term, c], &[]);
+                product.push(self.ints(vec![c]));
             }
-            sum = Some(match sum {
-                None => term,
-                Some(s) => self.shape_op("Add", vec![s, term], &[]),
-            });
+            sum.push(self.joined("Mul", product));
         }
-        let sum = sum.expect("a symbolic size has a term");
-        if constant == 0 {
-            return sum;
+        if constant != 0 {
+            sum.push(self.ints(vec![constant]));
         }
-        let c = self.constant(&Tensor::new(&[1], vec![constant]));
-        self.shape_op("Add", vec![sum, c], &[])
+        self.joined("Add", sum)
+    }
+
+    /// Values joined by an op of two, from the left.
+    fn joined(&mut self, op: &str, values: Vec<String>) -> String {
+        let all = values.into_iter().reduce(|a, b| self.shape_op(op, vec![a, b], &[]));
+        all.expect("a symbolic size has a term, and a term has a symbol")
     }
 
     /// The value of a symbol, from the shape of the first input that decides it.
@@ -334,11 +285,11 @@ impl Emitter<'_> {
         let axis = axis as i64;
         let mut v = self.shape_op("Shape", vec![input], &[("start", axis), ("end", axis + 1)]);
         if rest != 0 {
-            let rest = self.constant(&Tensor::new(&[1], vec![rest]));
+            let rest = self.ints(vec![rest]);
             v = self.shape_op("Sub", vec![v, rest], &[]);
         }
         if c != 1 {
-            let c = self.constant(&Tensor::new(&[1], vec![c]));
+            let c = self.ints(vec![c]);
             v = self.shape_op("Div", vec![v, c], &[]);
         }
         self.prefix = prefix;

@@ -136,10 +136,14 @@ macro_rules! op {
 }
 pub(crate) use op;
 
-/// Declares a family of ops that differ in a kind only, and whose mnemonic is the kind:
-/// `kinds! { /// doc \n pub enum UnaryKind { /// doc \n Exp = "exp", } }`
+/// Declares a family of ops that differ in a kind only, whose mnemonic is the kind: the kinds with their mnemonics and
+/// names in ONNX, then the op, with its attributes in order of declaration.
+/// `kinds! { /// doc \n pub enum UnaryKind { /// doc \n Exp = "exp", "Exp"; } /// doc \n pub struct Unary {} }`
 macro_rules! kinds {
-    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+    (
+        $(#[$doc:meta])* pub enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal, $onnx:literal;)* }
+        $(#[$odoc:meta])* pub struct $op:ident { $($(#[$fdoc:meta])* pub $field:ident: $ty:ty,)* }
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
@@ -148,8 +152,23 @@ macro_rules! kinds {
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
             /// The text mnemonic.
             pub const fn text(self) -> &'static str { match self { $(Self::$variant => $text,)* } }
-            /// The kind with this mnemonic.
-            pub fn from_text(name: &str) -> Option<Self> { Self::ALL.iter().copied().find(|k| k.text() == name) }
+            /// The name in ONNX.
+            const fn onnx(self) -> &'static str { match self { $(Self::$variant => $onnx,)* } }
+        }
+        $(#[$odoc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub struct $op { #[doc = "Which of the family."] pub kind: $name, $($(#[$fdoc])* pub $field: $ty,)* }
+        impl $crate::ops::Mnemonic for $op {
+            fn mnemonic(&self) -> &'static str { self.kind.text() }
+            fn attrs(&self) -> Vec<(&'static str, $crate::ops::AttrValue)> {
+                vec![$((stringify!($field), $crate::ops::Attr::to_value(&self.$field)),)*]
+            }
+            #[allow(unused_variables)]
+            fn parse(name: &str, a: &mut $crate::ops::Attrs) -> Option<Result<Self, String>> {
+                let kind = $name::ALL.iter().copied().find(|k| k.text() == name)?;
+                let read = |a: &mut $crate::ops::Attrs| Ok(Self { kind, $($field: a.take(stringify!($field))?,)* });
+                Some(read(a))
+            }
         }
     };
 }

@@ -1,12 +1,9 @@
 //! Batch normalization, undecided and in training.
 
 use super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
-use super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
-    composite, op,
-};
-use crate::build::T;
-use crate::ir::{Bindings, Dim, Real, Stage, Tensor, TensorType, TypeError};
+use super::composite;
+use super::prelude::*;
+use crate::ir::Stage;
 
 op! {
     /// Normalizes each channel (axis 1) of `x: [n, c, …]`; the other operands are weight, bias, running mean and
@@ -67,14 +64,14 @@ impl OpDef for BatchNormalization {
         Grad::ByDecomposition
     }
     /// ONNX's training mode keeps a biased running variance, so training has no spelling of its own.
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         if self.training {
             return Err(Unspellable(
                 "batch_normalization in training keeps an unbiased variance, which ONNX's does not; decompose it"
                     .into(),
             ));
         }
-        s.node("BatchNormalization").float("epsilon", self.epsilon.0).float("momentum", 1.0 - self.momentum.0).done()
+        Ok(s.node("BatchNormalization").float("epsilon", self.epsilon.0).float("momentum", 1.0 - self.momentum.0))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "BatchNormalization", 7)]
@@ -123,9 +120,6 @@ impl OpDef for BatchNormalization {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         if self.training { Vec::new() } else { vec![vec![0, 2, 3], vec![1, 2]] }
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x, weight, bias, mean, var] = *x else { return None };

@@ -1,39 +1,30 @@
 //! Elementwise functions of two operands with numpy broadcasting: a table.
 
 use super::check::{broadcast, fail, operands, same_dtype};
-use super::{
-    AttrValue, Attrs, Cost, EvalError, Exactness, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits,
-    Unread, Unspellable, Vjp, Wanted, axes, kinds,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
+use super::prelude::*;
+use super::{Exactness, kinds};
 use ndarray::{IxDyn, Zip};
 
 kinds! {
     /// The function.
     pub enum BinaryKind {
         /// a + b
-        Add = "add",
+        Add = "add", "Add";
         /// a − b
-        Sub = "sub",
+        Sub = "sub", "Sub";
         /// a · b
-        Mul = "mul",
+        Mul = "mul", "Mul";
         /// a / b (integers: truncated)
-        Div = "div",
+        Div = "div", "Div";
         /// The larger.
-        Max = "max",
+        Max = "max", "Max";
         /// The smaller.
-        Min = "min",
+        Min = "min", "Min";
         /// aᵇ, floats only.
-        Pow = "pow",
+        Pow = "pow", "Pow";
     }
-}
-
-/// `y = kind(a, b)` elementwise; shapes broadcast by numpy's rules, element types agree and are numeric.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Binary {
-    /// The function.
-    pub kind: BinaryKind,
+    /// `y = kind(a, b)` elementwise; shapes broadcast by numpy's rules, element types agree and are numeric.
+    pub struct Binary {}
 }
 
 impl BinaryKind {
@@ -44,40 +35,28 @@ impl BinaryKind {
             Self::Mul => (g * b, g * a),
             Self::Div => (g / b, -(g * y / b)),
             // Where both are equal the whole cotangent goes to the second operand.
-            Self::Max => {
-                let first = a.greater(b);
-                (first.select(g, g.zeros_like()), first.select(g.zeros_like(), g))
-            }
-            Self::Min => {
-                let first = b.greater(a);
+            Self::Max | Self::Min => {
+                let first = if self == Self::Max { a.greater(b) } else { b.greater(a) };
                 (first.select(g, g.zeros_like()), first.select(g.zeros_like(), g))
             }
             Self::Pow => (g * b * a.pow(b - 1.0), g * y * a.log()),
         }
     }
-
-    const fn onnx(self) -> &'static str {
-        match self {
-            Self::Add => "Add",
-            Self::Sub => "Sub",
-            Self::Mul => "Mul",
-            Self::Div => "Div",
-            Self::Max => "Max",
-            Self::Min => "Min",
-            Self::Pow => "Pow",
-        }
-    }
 }
 
-/// `f(a, b)` with broadcasting. Types were checked, so the broadcast exists.
-pub(super) fn zip<A: Element, B: Element, R: Element>(a: &Array<A>, b: &Array<B>, f: impl Fn(A, B) -> R) -> Tensor {
-    let rank = a.ndim().max(b.ndim());
+/// The broadcast of two shapes. Types were checked, so it exists.
+pub(super) fn common(a: &[usize], b: &[usize]) -> Vec<usize> {
+    let rank = a.len().max(b.len());
     let dim = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
-    let shape: Vec<usize> = (0..rank)
-        .map(|i| match (dim(a.shape(), i), dim(b.shape(), i)) {
-            (1, d) | (d, _) => d,
-        })
-        .collect();
+    let one = |i| match (dim(a, i), dim(b, i)) {
+        (1, d) | (d, _) => d,
+    };
+    (0..rank).map(one).collect()
+}
+
+/// `f(a, b)` with broadcasting.
+pub(super) fn zip<A: Element, B: Element, R: Element>(a: &Array<A>, b: &Array<B>, f: impl Fn(A, B) -> R) -> Tensor {
+    let shape = common(a.shape(), b.shape());
     let a = a.broadcast(IxDyn(&shape)).expect("shapes were checked to broadcast");
     let b = b.broadcast(IxDyn(&shape)).expect("shapes were checked to broadcast");
     R::wrap(Zip::from(&a).and(&b).map_collect(|&x, &y| f(x, y)).into_shared())
@@ -107,18 +86,6 @@ fn any_number<'g>(s: &Site<'_, 'g>, kind: BinaryKind) -> Result<Vec<T<'g>>, Unre
     }
     let y = x[1..].iter().fold(x[0], |y, &t| s.builder.apply(Binary { kind }, &[y, t]));
     Ok(vec![if s.op_type == "Mean" { y / x.len() as f64 } else { y }])
-}
-
-impl Mnemonic for Binary {
-    fn mnemonic(&self) -> &'static str {
-        self.kind.text()
-    }
-    fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
-        Vec::new()
-    }
-    fn parse(name: &str, _: &mut Attrs) -> Option<Result<Self, String>> {
-        BinaryKind::from_text(name).map(|kind| Ok(Self { kind }))
-    }
 }
 
 impl OpDef for Binary {
@@ -168,8 +135,8 @@ impl OpDef for Binary {
         let (a, b) = self.kind.gradient(v.grad(0), v.x[0], v.x[1], v.y[0]);
         Grad::To(vec![Some(a), Some(b)])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node(self.kind.onnx()).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node(self.kind.onnx()))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         let kinds = BinaryKind::ALL.iter().map(|&k| ("", k.onnx(), 7));
@@ -212,9 +179,6 @@ impl OpDef for Binary {
             BinaryKind::Div if x[0].dtype.is_float() => vec![vec![0]],
             BinaryKind::Div | BinaryKind::Max | BinaryKind::Min | BinaryKind::Pow => Vec::new(),
         }
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let mut all: Vec<Sample> = BinaryKind::ALL

@@ -12,6 +12,18 @@ pub fn operands<'a, const N: usize>(x: &[&'a TensorType]) -> Result<[&'a TensorT
     x.try_into().map_err(|_| TypeError(format!("takes {N} operands, {} were given", x.len())))
 }
 
+/// `N` operands, and one more if there is a bias.
+pub fn operands_and_bias<'a, const N: usize>(
+    x: &[&'a TensorType],
+    bias: bool,
+) -> Result<([&'a TensorType; N], Option<&'a TensorType>), TypeError> {
+    match x.split_first_chunk() {
+        Some((first, [])) if !bias => Ok((*first, None)),
+        Some((first, [one])) if bias => Ok((*first, Some(one))),
+        _ => fail(format!("takes {} operands, {} were given", N + usize::from(bias), x.len())),
+    }
+}
+
 /// A float type.
 pub fn float(t: &TensorType) -> Result<(), TypeError> {
     if t.dtype.is_float() { Ok(()) } else { fail(format!("takes a float tensor, found {t}")) }
@@ -45,6 +57,13 @@ pub fn rank_at_least(t: &TensorType, want: usize) -> Result<(), TypeError> {
 /// An axis of `t`.
 pub fn axis(t: &TensorType, axis: usize) -> Result<&Dim, TypeError> {
     t.shape.get(axis).ok_or_else(|| TypeError(format!("has no axis {axis}: {t}")))
+}
+
+/// The type of `x` with another size along an axis.
+pub fn resized(x: &TensorType, axis: usize, size: Dim) -> TensorType {
+    let mut shape = x.shape.clone();
+    shape[axis] = size;
+    TensorType { dtype: x.dtype, shape }
 }
 
 /// The broadcast of two shapes.

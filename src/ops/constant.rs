@@ -1,12 +1,9 @@
 //! A tensor known when the graph is built.
 
 use super::check::operands;
-use super::{
-    Cost, EvalError, Expand, Grad, Link, OnnxAttr, OnnxOp, OpDef, Sample, Site, Slice, Spell, Traits, Unread,
-    Unspellable, Vjp, Wanted, op,
-};
-use crate::build::T;
-use crate::ir::{Bindings, DType, Dim, Literal, Shape, Tensor, TensorType, TypeError};
+use super::prelude::*;
+use super::{Expand, OnnxAttr, Slice};
+use crate::ir::Literal;
 
 op! {
     /// A tensor known when the graph is built.
@@ -60,8 +57,8 @@ impl OpDef for Const {
         Grad::To(Vec::new())
     }
     /// The emitter writes constants as initializers; this is the spelling for those who want a node.
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Constant").attr("value", OnnxAttr::Tensor(self.value.tensor().clone())).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Constant").attr("value", OnnxAttr::Tensor(self.value.tensor().clone())))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Constant", 7), ("", "ConstantOfShape", 9)]

@@ -1,13 +1,8 @@
 //! Reading and adding at computed places. Negative indices count from the end; an index out of
 //! range is an error of evaluation, not of typing.
 
-use super::check::{axis, dtype, equal, fail, float, operands, same_dtype};
-use super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
-    axes, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
+use super::check::{axis, dtype, fail, float, operands, same_dtype};
+use super::prelude::*;
 use crate::with_array;
 use ndarray::{IxDyn, LinalgScalar};
 use std::cmp::Ordering;
@@ -75,8 +70,8 @@ impl OpDef for Gather {
         let dx = x.zeros_like().scatter_add(self.axis as i64, places, v.grad(0).reshape(flat));
         Grad::To(vec![Some(dx), None])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Gather").int("axis", self.axis as i64).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Gather").int("axis", self.axis as i64))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Gather", 7)]
@@ -103,9 +98,6 @@ impl OpDef for Gather {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -162,20 +154,19 @@ impl OpDef for GatherElements {
         Ok(vec![TensorType { dtype: x.dtype, shape: indices.shape.clone() }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(a: &Array<A>, at: &[usize], shape: &[usize]) -> Tensor {
+        let at = targets(x[0].shape(), &x[1], self.axis)?;
+        Ok(vec![with_array!(&x[0], a => {
             let a = a.as_standard_layout();
             let a = a.as_slice().expect("standard layout");
-            Tensor::new(shape, at.iter().map(|&i| a[i]).collect())
-        }
-        let at = targets(x[0].shape(), &x[1], self.axis)?;
-        Ok(vec![with_array!(&x[0], a => go(a, &at, x[1].shape()))])
+            Tensor::new(x[1].shape(), at.iter().map(|&i| a[i]).collect())
+        })])
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         let dx = v.x[0].zeros_like().scatter_add(self.axis as i64, v.x[1], v.grad(0));
         Grad::To(vec![Some(dx), None])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("GatherElements").int("axis", self.axis as i64).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("GatherElements").int("axis", self.axis as i64))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "GatherElements", 11)]
@@ -196,9 +187,6 @@ impl OpDef for GatherElements {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let at = || Tensor::new(&[2, 3], vec![0i64, 3, 3, 1, -1, 0]);
@@ -225,11 +213,8 @@ impl OpDef for ScatterElements {
         float(x)?;
         same_dtype(x, updates)?;
         aligned(x, indices, self.axis)?;
-        if indices.rank() != updates.rank() {
-            return fail(format!("ranks differ: indices {indices} and updates {updates}"));
-        }
-        for (a, b) in indices.shape.iter().zip(updates.shape.iter()) {
-            equal(format_args!("sizes of indices {indices} and updates {updates}"), a, b)?;
+        if indices.shape != updates.shape {
+            return fail(format!("shapes of indices {indices} and updates {updates} differ"));
         }
         Ok(vec![x.clone()])
     }
@@ -252,9 +237,9 @@ impl OpDef for ScatterElements {
         let g = v.grad(0);
         Grad::To(vec![Some(g), None, Some(g.gather_elements(self.axis as i64, v.x[1]))])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.since("ScatterElements that adds", 16)?;
-        s.node("ScatterElements").int("axis", self.axis as i64).str("reduction", "add").done()
+        Ok(s.node("ScatterElements").int("axis", self.axis as i64).str("reduction", "add"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "ScatterElements", 11), ("", "Scatter", 9)]
@@ -287,9 +272,6 @@ impl OpDef for ScatterElements {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0, 2]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let one = |axis, data: &[i64]| {

@@ -5,18 +5,15 @@ mod window;
 
 pub(crate) use read::ranges;
 
-use super::check::{axis, equal, fail, operands, same_dtype};
-use super::{
-    Along, Arg, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
-    Wanted, axes, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, Dim, Element, Real, Shape, Tensor, TensorType, TypeError, transpose_band};
+use super::Arg;
+use super::check::{axis, equal, fail, operands, resized, same_dtype};
+use super::prelude::*;
+use crate::ir::transpose_band;
 use crate::with_array;
 use ndarray::{Axis, IxDyn, Slice as Range};
 
 /// The known sizes under `env`.
-fn bound(to: &[Dim], env: &Bindings) -> Result<Vec<usize>, EvalError> {
+pub(super) fn bound(to: &[Dim], env: &Bindings) -> Result<Vec<usize>, EvalError> {
     Shape::from(to).eval(env).ok_or_else(|| EvalError(format!("a symbol of {} is unbound", Shape::from(to))))
 }
 
@@ -51,8 +48,8 @@ impl OpDef for Reshape {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::one(v.grad(0).reshape(v.x[0].dims()))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Reshape").x(0).arg(Arg::ReshapeTo(0, self.to.clone())).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Reshape").arg(Arg::ReshapeTo(self.to.clone())))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         ["Reshape", "Squeeze", "Unsqueeze", "Flatten"].map(|name| ("", name, 7)).to_vec()
@@ -136,8 +133,8 @@ impl OpDef for Transpose {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::one(v.grad(0).transpose(&self.inverse()))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Transpose").ints("perm", self.perm.iter().copied()).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Transpose").ints("perm", self.perm.iter().copied()))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Transpose", 7)]
@@ -162,9 +159,6 @@ impl OpDef for Transpose {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -193,20 +187,17 @@ impl OpDef for Expand {
         Ok(vec![TensorType { dtype: x.dtype, shape: to }])
     }
     fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(a: &Array<A>, to: &[usize]) -> Result<Tensor, EvalError> {
-            let view = a.broadcast(IxDyn(to));
-            let view = view.ok_or_else(|| EvalError(format!("{:?} does not broadcast to {to:?}", a.shape())))?;
-            Ok(A::wrap(view.to_owned().into_shared()))
-        }
         let to = bound(&self.to, env)?;
-        Ok(vec![with_array!(&x[0], a => go(a, &to))?])
+        let y =
+            with_array!(&x[0], a => a.broadcast(IxDyn(&to)).map(|view| Element::wrap(view.to_owned().into_shared())));
+        Ok(vec![y.ok_or_else(|| EvalError(format!("{:?} does not broadcast to {to:?}", x[0].shape())))?])
     }
     /// The autodiff driver sums over what was broadcast.
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::one(v.grad(0))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Expand").x(0).arg(Arg::Dims(self.to.clone())).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Expand").arg(Arg::Dims(self.to.clone())))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Expand", 8), ("", "Tile", 7)]
@@ -227,7 +218,7 @@ impl OpDef for Expand {
         vec![vec![0]]
     }
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let mut n = w.narrowed(self, &[]);
+        let mut n = w.narrowed(&[]);
         n.rest.axes.fill(None);
         n.apply(Self { to: w.to.shape(&self.to) })
     }
@@ -273,14 +264,9 @@ impl OpDef for Slice {
         if self.step == 0 || !self.start.is_valid() || !ordered(&self.start, &self.end) || !ordered(&self.end, size) {
             return Err(bad());
         }
-        let mut shape = x.shape.clone();
-        shape[self.axis] = self.length().ok_or_else(bad)?;
-        Ok(vec![TensorType { dtype: x.dtype, shape }])
+        Ok(vec![resized(x, self.axis, self.length().ok_or_else(bad)?)])
     }
     fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        fn go<A: Element>(a: &Array<A>, axis: usize, r: Range) -> Tensor {
-            A::wrap(a.slice_axis(Axis(axis), r).to_owned().into_shared())
-        }
         let (start, end) = (bound1(&self.start, env)?, bound1(&self.end, env)?);
         if start > end || end > x[0].shape()[self.axis] {
             return Err(EvalError(format!(
@@ -290,7 +276,7 @@ impl OpDef for Slice {
             )));
         }
         let r = Range::new(start as isize, Some(end as isize), self.step as isize);
-        Ok(vec![with_array!(&x[0], a => go(a, self.axis, r))])
+        Ok(vec![with_array!(&x[0], a => Element::wrap(a.slice_axis(Axis(self.axis), r).to_owned().into_shared()))])
     }
     /// Zeros around (and, for steps, between) the cotangent.
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
@@ -319,10 +305,10 @@ impl OpDef for Slice {
         }
         Grad::one(g.pad(self.axis as i64, start, after))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         let one = |d: &Dim| Arg::Dims([d].into());
-        let call = s.node("Slice").x(0).arg(one(&self.start)).arg(one(&self.end)).ints_arg(&[self.axis as i64]);
-        if self.step == 1 { call.done() } else { call.ints_arg(&[self.step as i64]).done() }
+        let call = s.node("Slice").arg(one(&self.start)).arg(one(&self.end)).ints_arg(&[self.axis as i64]);
+        Ok(if self.step == 1 { call } else { call.ints_arg(&[self.step as i64]) })
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Slice", 7), ("", "Split", 7)]
@@ -378,10 +364,7 @@ op! {
 impl OpDef for Pad {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
-        let size = axis(x, self.axis)? + self.before + self.after;
-        let mut shape = x.shape.clone();
-        shape[self.axis] = size;
-        Ok(vec![TensorType { dtype: x.dtype, shape }])
+        Ok(vec![resized(x, self.axis, axis(x, self.axis)? + self.before + self.after)])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(a: &Array<A>, p: &Pad) -> Tensor {
@@ -399,13 +382,13 @@ impl OpDef for Pad {
         let len = v.x[0].dims()[self.axis].clone();
         Grad::one(v.grad(0).narrow(self.axis as i64, self.before, len))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         let rank = s.x[0].rank();
         let mut pads = vec![0i64; 2 * rank];
         pads[self.axis] = self.before as i64;
         pads[rank + self.axis] = self.after as i64;
         let value = Tensor::scalar_of(s.x[0].dtype, self.value.0);
-        s.node("Pad").x(0).ints_arg(&pads).arg(Arg::Const(value)).str("mode", "constant").done()
+        Ok(s.node("Pad").ints_arg(&pads).arg(Arg::Const(value)).str("mode", "constant"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Pad", 7)]
@@ -461,9 +444,7 @@ impl OpDef for Concat {
             }
             size = size + &t.shape[self.axis];
         }
-        let mut shape = first.shape.clone();
-        shape[self.axis] = size;
-        Ok(vec![TensorType { dtype: first.dtype, shape }])
+        Ok(vec![resized(first, self.axis, size)])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(_: &Array<A>, x: &[Tensor], axis: usize) -> Result<Tensor, EvalError> {
@@ -485,8 +466,8 @@ impl OpDef for Concat {
         };
         Grad::To(v.x.iter().map(part).collect())
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Concat").int("axis", self.axis as i64).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Concat").int("axis", self.axis as i64))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Concat", 7)]

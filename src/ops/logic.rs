@@ -1,13 +1,9 @@
 //! Comparisons, selection, conversion of element types.
 
-use super::binary::zip;
+use super::binary::{common, zip};
 use super::check::{broadcast, dtype, fail, operands, same_dtype};
-use super::{
-    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
-    Unspellable, Vjp, Wanted, axes, kinds, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Element, Tensor, TensorType, TypeError};
+use super::kinds;
+use super::prelude::*;
 use crate::with_array;
 use ndarray::{IxDyn, Zip};
 
@@ -15,41 +11,14 @@ kinds! {
     /// The comparison.
     pub enum CompareKind {
         /// a = b
-        Equal = "equal",
+        Equal = "equal", "Equal";
         /// a > b
-        Greater = "greater",
+        Greater = "greater", "Greater";
         /// a < b
-        Less = "less",
+        Less = "less", "Less";
     }
-}
-
-/// `y = a kind b`, elementwise with broadcasting, numbers to bool.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Compare {
-    /// The comparison.
-    pub kind: CompareKind,
-}
-
-impl CompareKind {
-    const fn onnx(self) -> &'static str {
-        match self {
-            Self::Equal => "Equal",
-            Self::Greater => "Greater",
-            Self::Less => "Less",
-        }
-    }
-}
-
-impl Mnemonic for Compare {
-    fn mnemonic(&self) -> &'static str {
-        self.kind.text()
-    }
-    fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
-        Vec::new()
-    }
-    fn parse(name: &str, _: &mut Attrs) -> Option<Result<Self, String>> {
-        CompareKind::from_text(name).map(|kind| Ok(Self { kind }))
-    }
+    /// `y = a kind b`, elementwise with broadcasting, numbers to bool.
+    pub struct Compare {}
 }
 
 impl OpDef for Compare {
@@ -81,8 +50,8 @@ impl OpDef for Compare {
     fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::Zero
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node(self.kind.onnx()).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node(self.kind.onnx()))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         CompareKind::ALL.iter().map(|&k| ("", k.onnx(), 7)).collect()
@@ -101,9 +70,6 @@ impl OpDef for Compare {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         Vec::new()
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let one = |&kind: &CompareKind| {
@@ -134,10 +100,8 @@ impl OpDef for Where {
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(c: &Array<bool>, a: &Array<A>, b: &Tensor) -> Result<Tensor, EvalError> {
             let b = b.array::<A>().ok_or_else(|| EvalError("where of different element types".into()))?;
-            // A zip of a and b gives the common shape of the two; the condition may widen it again.
-            let both = zip(a, b, |_, _| false);
-            let shape = zip(c, both.array::<bool>().expect("zip made bools"), |_, _| false);
-            let to = IxDyn(shape.shape());
+            let shape = common(c.shape(), &common(a.shape(), b.shape()));
+            let to = IxDyn(&shape);
             let checked = || EvalError("where of shapes that do not broadcast".into());
             let c = c.broadcast(to.clone()).ok_or_else(checked)?;
             let a = a.broadcast(to.clone()).ok_or_else(checked)?;
@@ -152,8 +116,8 @@ impl OpDef for Where {
         let zero = g.scalar(0.0);
         Grad::To(vec![None, Some(c.select(g, zero)), Some(c.select(zero, g))])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Where").done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Where"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Where", 9)]
@@ -172,9 +136,6 @@ impl OpDef for Where {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![1, 2]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let c = Tensor::new(&[2, 3], vec![true, false, false, true, true, false]);
@@ -204,8 +165,8 @@ impl OpDef for Cast {
         let from = v.x[0].dtype();
         if self.to.is_float() && from.is_float() { Grad::one(v.grad(0).cast(from)) } else { Grad::Zero }
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Cast").int("to", self.to.onnx().into()).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Cast").int("to", self.to.onnx().into()))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Cast", 7), ("", "CastLike", 15)]
@@ -236,9 +197,6 @@ impl OpDef for Cast {
     }
     fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
         if self.to.is_float() && x[0].dtype.is_float() { vec![vec![0]] } else { Vec::new() }
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -1,11 +1,8 @@
 //! Batched matrix product.
 
+use super::binary::common;
 use super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
-use super::{
-    Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted, axes, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, Element, Shape, Tensor, TensorType, TypeError};
+use super::prelude::*;
 use ndarray::{Array3, Ix2, IxDyn, LinalgScalar, linalg::general_mat_mul};
 
 op! {
@@ -30,13 +27,7 @@ fn product<A: Element + LinalgScalar>(a: &Array<A>, b: &Array<A>) -> Array<A> {
         shape[ra - 1] = n;
         return left.dot(&right).into_dyn().into_shape_with_order(shape).expect("rows × n elements").into_shared();
     }
-    let rank = ra.max(rb);
-    let lead = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
-    let mut shape: Vec<usize> = (0..rank - 2)
-        .map(|i| match (lead(a.shape(), i), lead(b.shape(), i)) {
-            (1, d) | (d, _) => d,
-        })
-        .collect();
+    let mut shape = common(&a.shape()[..ra - 2], &b.shape()[..rb - 2]);
     let count: usize = shape.iter().product();
     let expand = |x: &Array<A>, r: usize, c: usize| {
         let to: Vec<usize> = shape.iter().copied().chain([r, c]).collect();
@@ -114,8 +105,8 @@ impl OpDef for MatMul {
         };
         Grad::To(vec![Some(g.matmul(b.t())), Some(db)])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("MatMul").done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("MatMul"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "MatMul", 7), ("", "Gemm", 7)]
@@ -149,9 +140,6 @@ impl OpDef for MatMul {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0], vec![1]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![

@@ -44,12 +44,22 @@ pub use cost::Cost;
 pub use program::Program;
 pub use region::{Region, Wanted};
 pub use site::{OnnxOp, Operand, Site, Unread};
-pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Say, Spell, Unspellable};
+pub use spell::{Arg, Call, MICROSOFT, OnnxAttr, Spell, Unspellable};
 pub use vocab::Vocab;
 
 use crate::build::T;
 use crate::ir::{self, Bindings, Dim, Operator, Stage, Tensor, TensorType, TypeError};
 use std::fmt::Debug;
+
+/// What the files of ops are written with.
+mod prelude {
+    pub(super) use super::{
+        Along, Call, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
+        Wanted, axes, op,
+    };
+    pub(super) use crate::build::T;
+    pub(super) use crate::ir::{Array, Bindings, DType, Dim, Element, Real, Shape, Tensor, TensorType, TypeError};
+}
 
 /// A graph of [`Op`]s.
 pub type Graph = ir::Graph<Op>;
@@ -207,7 +217,7 @@ pub trait Mnemonic: Sized {
     fn parse(name: &str, attrs: &mut Attrs) -> Option<Result<Self, String>>;
 }
 
-/// Facts about an op. The semantic methods have no default bodies.
+/// Facts about an op. The semantic methods have no default bodies, but for what follows from others.
 pub trait OpDef: Debug {
     /// Result types from operand types.
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError>;
@@ -217,7 +227,7 @@ pub trait OpDef: Debug {
     /// The vector-Jacobian product, emitted as ops.
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g>;
     /// The ONNX spelling.
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable>;
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable>;
     /// The ONNX ops that are read as this one or as formulas around it; no two ops name the same.
     fn onnx_ops() -> Vec<OnnxOp>
     where
@@ -237,8 +247,11 @@ pub trait OpDef: Debug {
     fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>>;
     /// A fragment that computes a window of a result, itself or with a slice after it, from less than the whole op:
     /// narrower operands, fewer of them, or a smaller op. `None` when only the whole op gives the window. The window is
-    /// within the result.
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>>;
+    /// within the result. Operands are narrowed along the axes that [`axes`](Self::axes) links element by element, unless
+    /// the op can do more.
+    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
+        w.narrowed(&[]).apply(w.op.clone())
+    }
     /// Instances for the conformance suite.
     fn samples() -> Vec<Sample>
     where
@@ -347,14 +360,14 @@ ops! {
     Dropout: training::Dropout,
     StopGradient: training::StopGradient,
     BatchNormalization: batch_norm::BatchNormalization,
-    Gelu: composite::Gelu,
-    HardSwish: composite::HardSwish,
+    Activation: composite::Activation,
     LayerNormalization: composite::LayerNormalization,
     Attention: composite::Attention,
     FusedMatMul: composite::FusedMatMul,
 }
 
 pub use binary::BinaryKind;
+pub use composite::ActivationKind;
 pub(crate) use layout::ranges;
 pub use logic::CompareKind;
 pub use reduce::ReduceKind;

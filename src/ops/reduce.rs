@@ -1,71 +1,42 @@
 //! Sums, means and maxima over axes.
 
 use super::check::{axis, fail, number, operands};
-use super::{
-    Along, AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
-    Unspellable, Vjp, Wanted, axes, kinds,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
+use super::kinds;
+use super::prelude::*;
 use ndarray::Axis;
 
 kinds! {
     /// What becomes of the elements.
     pub enum ReduceKind {
         /// Their sum.
-        Sum = "reduce_sum",
+        Sum = "reduce_sum", "ReduceSum";
         /// Their mean.
-        Mean = "reduce_mean",
+        Mean = "reduce_mean", "ReduceMean";
         /// The largest.
-        Max = "reduce_max",
+        Max = "reduce_max", "ReduceMax";
+    }
+    /// Reduces over `axes`; reduced axes have known, nonzero size where a mean or maximum needs it.
+    pub struct Reduce {
+        /// Axes, ascending, not empty.
+        pub axes: Vec<usize>,
+        /// Whether reduced axes stay with size 1.
+        pub keepdims: bool,
     }
 }
 
-/// Reduces over `axes`; reduced axes have known, nonzero size where a mean or maximum needs it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Reduce {
-    /// What becomes of the elements.
-    pub kind: ReduceKind,
-    /// Axes, ascending, not empty.
-    pub axes: Vec<usize>,
-    /// Whether reduced axes stay with size 1.
-    pub keepdims: bool,
-}
-
-impl Mnemonic for Reduce {
-    fn mnemonic(&self) -> &'static str {
-        self.kind.text()
-    }
-    fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
-        use super::Attr;
-        vec![("axes", self.axes.to_value()), ("keepdims", self.keepdims.to_value())]
-    }
-    fn parse(name: &str, a: &mut Attrs) -> Option<Result<Self, String>> {
-        let kind = ReduceKind::from_text(name)?;
-        let read = |a: &mut Attrs| Ok(Self { kind, axes: a.take("axes")?, keepdims: a.take("keepdims")? });
-        Some(read(a))
-    }
-}
-
-/// What a reduction does with elements of one type; integers wrap around and their means are truncated.
-struct Arithmetic<A> {
-    zero: A,
-    lowest: A,
-    add: fn(A, A) -> A,
-    /// Divides by a count.
-    over: fn(A, usize) -> A,
-}
-
-fn reduce<A: Element>(a: &Array<A>, op: &Reduce, by: Arithmetic<A>) -> Tensor {
+/// What a reduction does with elements of one type, given the lowest, a sum and a quotient by a count; integers wrap
+/// around and their means are truncated.
+fn reduce<A: Element>(a: &Array<A>, op: &Reduce, lowest: A, add: fn(A, A) -> A, over: fn(A, usize) -> A) -> Tensor {
     let mut out = a.to_owned();
     for &axis in op.axes.iter().rev() {
         let n = out.len_of(Axis(axis));
+        let sum = |out: ndarray::ArrayD<A>| out.fold_axis(Axis(axis), A::default(), |&x, &y| add(x, y));
         out = match op.kind {
-            ReduceKind::Sum => out.fold_axis(Axis(axis), by.zero, |&x, &y| (by.add)(x, y)),
-            ReduceKind::Mean => out.fold_axis(Axis(axis), by.zero, |&x, &y| (by.add)(x, y)).mapv(|x| (by.over)(x, n)),
+            ReduceKind::Sum => sum(out),
+            ReduceKind::Mean => sum(out).mapv(|x| over(x, n)),
             ReduceKind::Max => {
                 let nan = |y: &A| y.partial_cmp(y).is_none();
-                out.fold_axis(Axis(axis), by.lowest, |&x, &y| if y > x || nan(&y) { y } else { x })
+                out.fold_axis(Axis(axis), lowest, |&x, &y| if y > x || nan(&y) { y } else { x })
             }
         };
         if op.keepdims {
@@ -102,21 +73,9 @@ impl OpDef for Reduce {
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         Ok(vec![match &x[0] {
-            Tensor::F32(a) => {
-                let by =
-                    Arithmetic { zero: 0.0, lowest: f32::NEG_INFINITY, add: |x, y| x + y, over: |x, n| x / n as f32 };
-                reduce(a, self, by)
-            }
-            Tensor::F64(a) => {
-                let by =
-                    Arithmetic { zero: 0.0, lowest: f64::NEG_INFINITY, add: |x, y| x + y, over: |x, n| x / n as f64 };
-                reduce(a, self, by)
-            }
-            Tensor::I64(a) => {
-                let by =
-                    Arithmetic { zero: 0, lowest: i64::MIN, add: i64::wrapping_add, over: |x, n| x / n.max(1) as i64 };
-                reduce(a, self, by)
-            }
+            Tensor::F32(a) => reduce(a, self, f32::NEG_INFINITY, |x, y| x + y, |x, n| x / n as f32),
+            Tensor::F64(a) => reduce(a, self, f64::NEG_INFINITY, |x, y| x + y, |x, n| x / n as f64),
+            Tensor::I64(a) => reduce(a, self, i64::MIN, i64::wrapping_add, |x, n| x / n.max(1) as i64),
             t => return Err(EvalError(format!("reduction of a {} tensor", t.dtype()))),
         }])
     }
@@ -144,22 +103,18 @@ impl OpDef for Reduce {
         })
     }
     /// Axes are an attribute up to opset 17 (`ReduceSum`: 12) and an input after.
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         if s.x[0].dtype.size() == 1 && self.kind != ReduceKind::Max {
             return Err(Unspellable(format!("ONNX has no sum or mean of {}; cast to i32 first", s.x[0].dtype)));
         }
-        let axes: Vec<i64> = self.axes.iter().map(|&a| a as i64).collect();
-        let keep = i64::from(self.keepdims);
-        let (name, input_since) = match self.kind {
-            ReduceKind::Sum => ("ReduceSum", 13),
-            ReduceKind::Mean => ("ReduceMean", 18),
-            ReduceKind::Max => ("ReduceMax", 18),
-        };
-        if s.opset >= input_since {
-            s.node(name).x(0).ints_arg(&axes).int("keepdims", keep).done()
+        let call = s.node(self.kind.onnx());
+        let input_since = if self.kind == ReduceKind::Sum { 13 } else { 18 };
+        let call = if s.opset >= input_since {
+            call.ints_arg(&self.axes.iter().map(|&a| a as i64).collect::<Vec<_>>())
         } else {
-            s.node(name).x(0).ints("axes", self.axes.iter().copied()).int("keepdims", keep).done()
-        }
+            call.ints("axes", self.axes.iter().copied())
+        };
+        Ok(call.int("keepdims", self.keepdims.into()))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         let names = ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"];
@@ -210,9 +165,6 @@ impl OpDef for Reduce {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         if self.kind == ReduceKind::Max { Vec::new() } else { vec![vec![0]] }
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let s = |kind, axes: &[usize], keepdims| Self { kind, axes: axes.to_vec(), keepdims };

@@ -1,7 +1,7 @@
 //! Windows of results, and fragments that compute no more than them.
 
+use super::Op;
 use super::axes::{Along, Link};
-use super::{Op, OpDef};
 use crate::build::{Builder, T};
 use crate::ir::{Dim, Shape, TensorType};
 
@@ -41,6 +41,8 @@ impl Region {
 pub struct Wanted<'g, 'a> {
     /// Where to emit.
     pub b: &'g Builder,
+    /// The op.
+    pub op: &'a Op,
     /// Operands.
     pub x: &'a [T<'g>],
     /// Types of all results, unrestricted.
@@ -59,15 +61,10 @@ pub(super) struct Narrowed<'g, 'a> {
 }
 
 impl<'g> Wanted<'g, '_> {
-    /// The op on operands that are narrowed along the axes that it treats element by element.
-    pub(super) fn by_elements<O: OpDef + Clone + Into<Op>>(&self, op: &O) -> Option<T<'g>> {
-        self.narrowed(op, &[]).apply(op.clone())
-    }
-
     /// Narrows operands along axes of the result whose every link is [`Along::Each`], but for the axes `except`.
-    pub(super) fn narrowed(&self, op: &dyn OpDef, except: &[usize]) -> Narrowed<'g, '_> {
+    pub(super) fn narrowed(&self, except: &[usize]) -> Narrowed<'g, '_> {
         let types: Vec<TensorType> = self.x.iter().map(|x| x.ty()).collect();
-        let links = op.axes(&types.iter().collect::<Vec<_>>(), &self.y.iter().collect::<Vec<_>>());
+        let links = self.op.def().axes(&types.iter().collect::<Vec<_>>(), &self.y.iter().collect::<Vec<_>>());
         let (mut x, mut rest) = (self.x.to_vec(), self.to.clone());
         for (axis, slot) in rest.axes.iter_mut().enumerate().filter(|(a, _)| !except.contains(a)) {
             let here: Vec<&Link> = links.iter().filter(|l| l.result == Some((self.to.result, axis))).collect();
@@ -87,15 +84,12 @@ impl<'g> Wanted<'g, '_> {
 impl<'g> Narrowed<'g, '_> {
     /// The window of what `op` makes of the operands; `None` when they are as they were, and the op too.
     pub(super) fn apply(self, op: impl Into<Op>) -> Option<T<'g>> {
-        let same = self.x.iter().zip(self.wanted.x).all(|(new, old)| new.id() == old.id());
-        if same && self.rest == *self.wanted.to {
+        let (op, wanted) = (op.into(), self.wanted);
+        let same = self.x.iter().zip(wanted.x).all(|(new, old)| new.id() == old.id());
+        if same && op == *wanted.op && self.rest == *wanted.to {
             return None;
         }
-        self.emit(op)
-    }
-    /// The window of what `op`, itself smaller than it was, makes of the operands.
-    pub(super) fn emit(self, op: impl Into<Op>) -> Option<T<'g>> {
-        self.wanted.b.apply_all(op, &self.x).get(self.rest.result).map(|&y| self.rest.of(y))
+        wanted.b.apply_all(op, &self.x).get(self.rest.result).map(|&y| self.rest.of(y))
     }
     /// Narrows operand `i`.
     pub(super) fn narrow(&mut self, i: usize, axis: usize, start: impl Into<Dim>, size: impl Into<Dim>) {

@@ -5,13 +5,10 @@
 //! of one. This is `interpolate(mode="bicubic", antialias=True)` of PyTorch and `BICUBIC` of Pillow. The weights are
 //! computed in f64.
 
+use super::Arg;
 use super::check::{fail, float, operands, rank};
-use super::{
-    Along, Arg, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp,
-    Wanted, axes, op,
-};
-use crate::build::T;
-use crate::ir::{Bindings, Dim, Shape, Tensor, TensorType, TypeError};
+use super::layout::bound;
+use super::prelude::*;
 
 op! {
     /// `[n, c, h, w]` to `[n, c, to[0], to[1]]`; see the module.
@@ -101,11 +98,9 @@ impl OpDef for Resize {
         Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
     fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
-        let to = Shape::from(&*self.to).eval(env);
-        let Some(&[rows, columns]) = to.as_deref() else {
-            return Err(EvalError(format!("a symbol of {} is unbound", Shape::from(&*self.to))));
+        let (&[n, c, h, w], &[rows, columns]) = (x[0].shape(), &*bound(&self.to, env)?) else {
+            return Err(EvalError("resize of other than two of four axes".into()));
         };
-        let &[n, c, h, w] = x[0].shape() else { return Err(EvalError("resize of other than four axes".into())) };
         if h * w * rows * columns == 0 {
             return Err(EvalError(format!("{h}×{w} does not resample to {rows}×{columns}")));
         }
@@ -119,11 +114,11 @@ impl OpDef for Resize {
             None => Grad::Never("a resampling to a symbolic size has no gradient"),
         }
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.since("an antialiased Resize", 18)?;
-        let sizes = s.y[0].shape.clone();
-        s.node("Resize")
-            .x(0)
+        let sizes = s.x[0].shape[..2].iter().chain(&self.to).cloned().collect();
+        let call = s
+            .node("Resize")
             .arg(Arg::Absent)
             .arg(Arg::Absent)
             .arg(Arg::Dims(sizes))
@@ -131,8 +126,8 @@ impl OpDef for Resize {
             .str("coordinate_transformation_mode", "half_pixel")
             .float("cubic_coeff_a", CUBIC_A)
             .int("antialias", 1)
-            .int("exclude_outside", 1)
-            .done()
+            .int("exclude_outside", 1);
+        Ok(call)
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Resize", 10), ("", "Upsample", 7)]
@@ -180,9 +175,6 @@ impl OpDef for Resize {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     /// A matrix product for each axis, where sizes are known.
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {

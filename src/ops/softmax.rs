@@ -1,12 +1,7 @@
 //! Softmax.
 
 use super::check::{axis, fail, float, operands};
-use super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
-    axes, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
+use super::prelude::*;
 use ndarray::Axis;
 
 op! {
@@ -48,11 +43,11 @@ impl OpDef for Softmax {
         let (y, g) = (v.y[0], v.grad(0));
         Grad::one(y * (g - (g * y).sum_keep(&[self.axis as i64])))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         // The default axis, -1, keeps pattern-matching runtimes happy.
         let last = self.axis + 1 == s.x[0].rank();
         let axis = if last { -1 } else { self.axis as i64 };
-        s.node("Softmax").int("axis", axis).done()
+        Ok(s.node("Softmax").int("axis", axis))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Softmax", 7), ("", "LogSoftmax", 7)]
@@ -85,9 +80,6 @@ impl OpDef for Softmax {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         Vec::new()
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         let s = |axis, shape: &[i64]| Sample::new(Self { axis }, [shape]);

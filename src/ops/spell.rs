@@ -1,5 +1,4 @@
-//! How an op says itself in ONNX, without knowing files or protobuf: a list of calls that the
-//! emitter turns into nodes.
+//! How an op says itself in ONNX, without knowing files or protobuf: a call that the emitter turns into a node.
 
 use crate::ir::{DType, Shape, Tensor, TensorType};
 
@@ -8,21 +7,17 @@ use crate::ir::{DType, Shape, Tensor, TensorType};
 #[error("{0}")]
 pub struct Unspellable(pub String);
 
-/// An argument or result of a [`Call`].
+/// An argument of a [`Call`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arg {
     /// The op's operand.
     Operand(usize),
-    /// The op's result.
-    Result(usize),
-    /// The result of an earlier call of the same spelling.
-    Temp(usize),
     /// A constant.
     Const(Tensor),
     /// An int64 vector of sizes; the emitter computes symbolic ones at run time.
     Dims(Shape),
-    /// The target shape of a Reshape of this operand: the emitter may use `0` and `-1`.
-    ReshapeTo(usize, Shape),
+    /// The target shape of a Reshape of the first operand: the emitter may use `0` and `-1`.
+    ReshapeTo(Shape),
     /// An optional argument left out.
     Absent,
 }
@@ -44,26 +39,11 @@ pub enum OnnxAttr {
     Tensor(Tensor),
 }
 
-/// One ONNX node.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Call {
-    /// `MatMul`, …
-    pub op_type: &'static str,
-    /// Empty for `ai.onnx`.
-    pub domain: &'static str,
-    /// Inputs.
-    pub args: Vec<Arg>,
-    /// Attributes.
-    pub attrs: Vec<(&'static str, OnnxAttr)>,
-    /// Outputs.
-    pub results: Vec<Arg>,
-}
-
 /// The domain of ONNX Runtime's contributed ops.
 pub const MICROSOFT: &str = "com.microsoft";
 
-/// Collects the calls of one op.
-#[derive(Debug)]
+/// What a spelling depends on.
+#[derive(Clone, Copy, Debug)]
 pub struct Spell<'a> {
     /// The `ai.onnx` opset the file will import.
     pub opset: i64,
@@ -71,23 +51,13 @@ pub struct Spell<'a> {
     pub contrib: bool,
     /// Operand types.
     pub x: &'a [&'a TensorType],
-    /// Result types.
-    pub y: &'a [&'a TensorType],
-    /// What was said so far.
-    pub calls: Vec<Call>,
-    temps: usize,
 }
 
-impl<'a> Spell<'a> {
-    /// Nothing said yet.
-    pub fn new(opset: i64, contrib: bool, x: &'a [&'a TensorType], y: &'a [&'a TensorType]) -> Self {
-        Self { opset, contrib, x, y, calls: Vec::new(), temps: 0 }
-    }
-
-    /// Starts a call of an `ai.onnx` op.
-    pub fn node(&mut self, op_type: &'static str) -> Say<'_, 'a> {
-        let call = Call { op_type, domain: "", args: Vec::new(), attrs: Vec::new(), results: Vec::new() };
-        Say { spell: self, call }
+impl Spell<'_> {
+    /// A call of an `ai.onnx` op with all operands.
+    pub fn node(&self, op_type: &'static str) -> Call {
+        let args = (0..self.x.len()).map(Arg::Operand).collect();
+        Call { op_type, domain: "", args, attrs: Vec::new() }
     }
 
     /// Refuses unless the opset is at least `since`.
@@ -116,27 +86,28 @@ impl<'a> Spell<'a> {
     }
 }
 
-/// A call being put together.
-#[derive(Debug)]
-pub struct Say<'s, 'a> {
-    spell: &'s mut Spell<'a>,
-    call: Call,
+/// One ONNX node, whose results are the op's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// `MatMul`, …
+    pub op_type: &'static str,
+    /// Empty for `ai.onnx`.
+    pub domain: &'static str,
+    /// Inputs.
+    pub args: Vec<Arg>,
+    /// Attributes.
+    pub attrs: Vec<(&'static str, OnnxAttr)>,
 }
 
-impl Say<'_, '_> {
+impl Call {
     /// Another domain.
-    pub fn domain(mut self, domain: &'static str) -> Self {
-        self.call.domain = domain;
-        self
+    pub fn domain(self, domain: &'static str) -> Self {
+        Self { domain, ..self }
     }
     /// Adds an argument.
     pub fn arg(mut self, arg: Arg) -> Self {
-        self.call.args.push(arg);
+        self.args.push(arg);
         self
-    }
-    /// Adds the op's operand `i`.
-    pub fn x(self, i: usize) -> Self {
-        self.arg(Arg::Operand(i))
     }
     /// Adds a one-dimensional int64 constant.
     pub fn ints_arg(self, v: &[i64]) -> Self {
@@ -144,7 +115,7 @@ impl Say<'_, '_> {
     }
     /// Sets an attribute.
     pub fn attr(mut self, name: &'static str, v: OnnxAttr) -> Self {
-        self.call.attrs.push((name, v));
+        self.attrs.push((name, v));
         self
     }
     /// Sets an INT attribute.
@@ -162,22 +133,5 @@ impl Say<'_, '_> {
     /// Sets a STRING attribute.
     pub fn str(self, name: &'static str, v: &str) -> Self {
         self.attr(name, OnnxAttr::Str(v.to_owned()))
-    }
-    /// Ends the call; its one result is for a later call.
-    pub fn temp(mut self) -> Arg {
-        let t = Arg::Temp(self.spell.temps);
-        self.spell.temps += 1;
-        self.call.results = vec![t.clone()];
-        self.spell.calls.push(self.call);
-        t
-    }
-    /// Ends the call; its results are the op's. Without arguments given, all operands are taken.
-    pub fn done(mut self) -> Result<(), Unspellable> {
-        if self.call.args.is_empty() {
-            self.call.args = (0..self.spell.x.len()).map(Arg::Operand).collect();
-        }
-        self.call.results = (0..self.spell.y.len()).map(Arg::Result).collect();
-        self.spell.calls.push(self.call);
-        Ok(())
     }
 }

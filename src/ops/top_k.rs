@@ -1,12 +1,7 @@
 //! The largest elements along an axis, and where they are.
 
-use super::check::{axis, fail, operands};
-use super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
-    axes, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, DType, Dim, Element, Tensor, TensorType, TypeError};
+use super::check::{axis, fail, operands, resized};
+use super::prelude::*;
 use crate::with_array;
 use ndarray::Axis;
 use std::cmp::Ordering;
@@ -44,9 +39,8 @@ impl OpDef for TopK {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
         long_enough(x, self.axis, self.k)?;
-        let mut shape = x.shape.clone();
-        shape[self.axis] = Dim::from(self.k);
-        Ok(vec![TensorType { dtype: x.dtype, shape: shape.clone() }, TensorType { dtype: DType::I64, shape }])
+        let values = resized(x, self.axis, self.k.into());
+        Ok(vec![values.clone(), TensorType { dtype: DType::I64, ..values }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(a: &Array<A>, op: &TopK) -> Vec<Tensor> {
@@ -74,10 +68,10 @@ impl OpDef for TopK {
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::one(v.x[0].zeros_like().scatter_add(self.axis as i64, v.y[1], v.grad(0)))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.bf16_since("TopK", 24)?;
-        let call = s.node("TopK").x(0).ints_arg(&[self.k as i64]).int("axis", self.axis as i64);
-        call.int("largest", 1).int("sorted", 1).done()
+        let call = s.node("TopK").ints_arg(&[self.k as i64]).int("axis", self.axis as i64);
+        Ok(call.int("largest", 1).int("sorted", 1))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "TopK", 7)]
@@ -113,13 +107,13 @@ impl OpDef for TopK {
         Vec::new()
     }
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let mut n = w.narrowed(self, &[]);
+        let mut n = w.narrowed(&[]);
         let end = n.rest.axes[self.axis].as_ref().and_then(|(start, size)| (start + size).size());
         let k = end.unwrap_or(self.k);
         if n.rest.axes[self.axis] == Some((0.into(), k.into())) {
             n.rest.axes[self.axis] = None;
         }
-        if k < self.k { n.emit(Self { k, ..self.clone() }) } else { n.apply(self.clone()) }
+        n.apply(Self { k, ..self.clone() })
     }
     fn samples() -> Vec<Sample> {
         vec![
@@ -144,9 +138,7 @@ impl OpDef for ArgMax {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [x] = operands(x)?;
         long_enough(x, self.axis, 1)?;
-        let mut shape = x.shape.clone();
-        shape[self.axis] = Dim::known(1);
-        Ok(vec![TensorType { dtype: DType::I64, shape }])
+        Ok(vec![TensorType { dtype: DType::I64, ..resized(x, self.axis, 1.into()) }])
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         fn go<A: Element>(a: &Array<A>, axis: usize) -> Tensor {
@@ -164,8 +156,8 @@ impl OpDef for ArgMax {
     fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::Zero
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("ArgMax").int("axis", self.axis as i64).int("keepdims", 1).int("select_last_index", 0).done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("ArgMax").int("axis", self.axis as i64).int("keepdims", 1).int("select_last_index", 0))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "ArgMax", 7), ("", "ArgMin", 7)]
@@ -195,9 +187,6 @@ impl OpDef for ArgMax {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         Vec::new()
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![

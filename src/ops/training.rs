@@ -1,11 +1,8 @@
 //! Ops that mean something in training only.
 
 use super::check::{float, operands};
-use super::{
-    Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted, axes, op,
-};
-use crate::build::T;
-use crate::ir::{Bindings, Real, Stage, Tensor, TensorType, TypeError};
+use super::prelude::*;
+use crate::ir::Stage;
 
 op! {
     /// Marks where training drops elements. The identity until a pass decides between inference
@@ -31,8 +28,8 @@ impl OpDef for Dropout {
     fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::Never("dropout must be decided for inference or training before differentiating")
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Identity").done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Identity"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Dropout", 7)]
@@ -60,9 +57,6 @@ impl OpDef for Dropout {
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0]]
     }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
-    }
     fn until(&self) -> Stage {
         Stage::Built
     }
@@ -87,8 +81,8 @@ impl OpDef for StopGradient {
     fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::Zero
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
-        s.node("Identity").done()
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
+        Ok(s.node("Identity"))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Identity", 7)]
@@ -108,9 +102,6 @@ impl OpDef for StopGradient {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         vec![Sample::new(Self {}, [&[2, 3]])]

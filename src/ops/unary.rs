@@ -1,80 +1,55 @@
 //! Elementwise functions of one operand: a table.
 
 use super::check::{float, operands};
-use super::{
-    AttrValue, Attrs, Cost, EvalError, Grad, Link, Mnemonic, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread,
-    Unspellable, Vjp, Wanted, axes, kinds,
-};
-use crate::build::T;
-use crate::ir::{Bindings, Tensor, TensorType, TypeError};
+use super::kinds;
+use super::prelude::*;
+use num_traits::Float;
 use std::f64::consts::FRAC_2_SQRT_PI;
 
 kinds! {
     /// The function.
     pub enum UnaryKind {
         /// −x
-        Neg = "neg",
+        Neg = "neg", "Neg";
         /// eˣ
-        Exp = "exp",
+        Exp = "exp", "Exp";
         /// Natural logarithm.
-        Log = "log",
+        Log = "log", "Log";
         /// √x
-        Sqrt = "sqrt",
+        Sqrt = "sqrt", "Sqrt";
         /// 1/x
-        Reciprocal = "reciprocal",
+        Reciprocal = "reciprocal", "Reciprocal";
         /// The error function 2/√π ∫₀ˣ e^(−t²) dt.
-        Erf = "erf",
+        Erf = "erf", "Erf";
         /// Hyperbolic tangent.
-        Tanh = "tanh",
+        Tanh = "tanh", "Tanh";
         /// 1/(1 + e^(−x))
-        Sigmoid = "sigmoid",
+        Sigmoid = "sigmoid", "Sigmoid";
         /// max(x, 0)
-        Relu = "relu",
+        Relu = "relu", "Relu";
         /// |x|
-        Abs = "abs",
+        Abs = "abs", "Abs";
         /// Sine of radians.
-        Sin = "sin",
+        Sin = "sin", "Sin";
         /// Cosine of radians.
-        Cos = "cos",
+        Cos = "cos", "Cos";
     }
-}
-
-/// `y[i] = kind(x[i])`, float to float of the same shape.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Unary {
-    /// The function.
-    pub kind: UnaryKind,
+    /// `y[i] = kind(x[i])`, float to float of the same shape.
+    pub struct Unary {}
 }
 
 impl UnaryKind {
-    fn f64(self, x: f64) -> f64 {
+    fn of<A: Float>(self, x: A, erf: fn(A) -> A) -> A {
         match self {
             Self::Neg => -x,
             Self::Exp => x.exp(),
             Self::Log => x.ln(),
             Self::Sqrt => x.sqrt(),
             Self::Reciprocal => x.recip(),
-            Self::Erf => libm::erf(x),
+            Self::Erf => erf(x),
             Self::Tanh => x.tanh(),
-            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-            Self::Relu => x.max(0.0),
-            Self::Abs => x.abs(),
-            Self::Sin => x.sin(),
-            Self::Cos => x.cos(),
-        }
-    }
-
-    fn f32(self, x: f32) -> f32 {
-        match self {
-            Self::Neg => -x,
-            Self::Exp => x.exp(),
-            Self::Log => x.ln(),
-            Self::Sqrt => x.sqrt(),
-            Self::Reciprocal => x.recip(),
-            Self::Erf => libm::erff(x),
-            Self::Tanh => x.tanh(),
-            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-            Self::Relu => x.max(0.0),
+            Self::Sigmoid => A::one() / (A::one() + (-x).exp()),
+            Self::Relu => x.max(A::zero()),
             Self::Abs => x.abs(),
             Self::Sin => x.sin(),
             Self::Cos => x.cos(),
@@ -98,35 +73,6 @@ impl UnaryKind {
             Self::Cos => -(g * x.sin()),
         }
     }
-
-    const fn onnx(self) -> &'static str {
-        match self {
-            Self::Neg => "Neg",
-            Self::Exp => "Exp",
-            Self::Log => "Log",
-            Self::Sqrt => "Sqrt",
-            Self::Reciprocal => "Reciprocal",
-            Self::Erf => "Erf",
-            Self::Tanh => "Tanh",
-            Self::Sigmoid => "Sigmoid",
-            Self::Relu => "Relu",
-            Self::Abs => "Abs",
-            Self::Sin => "Sin",
-            Self::Cos => "Cos",
-        }
-    }
-}
-
-impl Mnemonic for Unary {
-    fn mnemonic(&self) -> &'static str {
-        self.kind.text()
-    }
-    fn attrs(&self) -> Vec<(&'static str, AttrValue)> {
-        Vec::new()
-    }
-    fn parse(name: &str, _: &mut Attrs) -> Option<Result<Self, String>> {
-        UnaryKind::from_text(name).map(|kind| Ok(Self { kind }))
-    }
 }
 
 impl OpDef for Unary {
@@ -137,19 +83,19 @@ impl OpDef for Unary {
     }
     fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         Ok(vec![match &x[0] {
-            Tensor::F32(a) => Tensor::F32(a.mapv(|v| self.kind.f32(v)).into_shared()),
-            Tensor::F64(a) => Tensor::F64(a.mapv(|v| self.kind.f64(v)).into_shared()),
+            Tensor::F32(a) => Tensor::F32(a.mapv(|v| self.kind.of(v, libm::erff)).into_shared()),
+            Tensor::F64(a) => Tensor::F64(a.mapv(|v| self.kind.of(v, libm::erf)).into_shared()),
             other => return Err(EvalError(format!("{} of a {} tensor", self.kind.text(), other.dtype()))),
         }])
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::one(self.kind.gradient(v.grad(0), v.x[0], v.y[0]))
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         if matches!(self.kind, UnaryKind::Sin | UnaryKind::Cos) {
             s.bf16_since(self.kind.onnx(), 22)?;
         }
-        s.node(self.kind.onnx()).done()
+        Ok(s.node(self.kind.onnx()))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         let since = |k| if k == UnaryKind::Erf { 9 } else { 7 };
@@ -172,9 +118,6 @@ impl OpDef for Unary {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         if self.kind == UnaryKind::Neg { vec![vec![0]] } else { Vec::new() }
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn samples() -> Vec<Sample> {
         UnaryKind::ALL

@@ -13,15 +13,10 @@ use std::ops::Range;
 const PIECE: usize = 1 << 18;
 
 /// Where the checkpoint's tensors come from.
+#[derive(Debug)]
 pub struct Checkpoint {
     source: Option<(Box<dyn Source>, Matching)>,
     seed: u64,
-}
-
-impl std::fmt::Debug for Checkpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoint").field("file", &self.source.is_some()).field("seed", &self.seed).finish()
-    }
 }
 
 impl Checkpoint {
@@ -112,7 +107,7 @@ impl Checkpoint {
 /// The file ends before a tensor that was there when it was opened.
 fn cut_short(source: &dyn Source, i: usize) -> WeightError {
     let what = "the file ends before it does; was it changed since it was opened?".to_owned();
-    WeightError::Tensor { name: source.entries()[i].name.clone(), origin: source.origin().to_owned(), what }
+    WeightError::tensor(source.origin(), &source.entries()[i].name, what)
 }
 
 /// The sizes of a parameter's or computed parameter's axes.

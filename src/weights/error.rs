@@ -1,113 +1,52 @@
 //! What can go wrong between a checkpoint and a tensor. Every message names the file or tensor,
 //! what was expected and found, and what to do where there is something to do.
 
-use super::prefix::Candidate;
 use super::report::Report;
 use super::source::Stored;
 use crate::ir::DType;
 use std::path::{Path, PathBuf};
 
 /// Failures of this room.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum WeightError {
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Its reason.
-        source: std::io::Error,
-    },
-    /// The file is something else than a checkpoint.
+    Io { path: PathBuf, source: std::io::Error },
+    /// The file is something else than a checkpoint: what it looks like, as a clause.
     #[error("{}: {looks_like}; weights are read from .safetensors files and PyTorch .pt or .pth files", path.display())]
-    NotACheckpoint {
-        /// The file.
-        path: PathBuf,
-        /// What it looks like, as a clause.
-        looks_like: String,
-    },
+    NotACheckpoint { path: PathBuf, looks_like: String },
     /// A checkpoint whose own declarations do not hold.
     #[error("{}: damaged or incomplete {format} file: {what}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// `safetensors` or `PyTorch`.
-        format: &'static str,
-        /// What is wrong, where.
-        what: String,
-    },
+    Malformed { path: PathBuf, format: &'static str, what: String },
     /// A pickle holding a call that runs code.
     #[error("{}: refused: the entry `{at}` asks to call `{call}` while it is loaded. Nothing was run. Do not load this file with other tools; get the weights as safetensors", path.display())]
-    RunsCode {
-        /// The file.
-        path: PathBuf,
-        /// Where in the pickled object.
-        at: String,
-        /// The Python callable.
-        call: String,
-    },
-    /// Several dictionaries of a pickle could be the state dict, or none, or the one asked for is absent.
-    #[error("{}: {what}{}", path.display(), choices("--weights-key", candidates))]
-    StateDict {
-        /// The file.
-        path: PathBuf,
-        /// What was looked for.
-        what: String,
-        /// Keys that hold tensors, with how many.
-        candidates: Vec<(String, usize)>,
-    },
+    RunsCode { path: PathBuf, at: String, call: String },
+    /// The part of a checkpoint that holds the parameters must be chosen: several could, or none, or the one asked for is
+    /// absent. Candidates are values of the flag, with how many tensors each stands for.
+    #[error("{what}{}", choices(flag, candidates))]
+    Choose { what: String, flag: &'static str, candidates: Vec<(String, usize)> },
     /// A tensor's value could not be had.
     #[error("tensor `{name}` of {origin}: {what}")]
-    Tensor {
-        /// The tensor.
-        name: String,
-        /// The file.
-        origin: String,
-        /// What is wrong.
-        what: String,
-    },
+    Tensor { name: String, origin: String, what: String },
     /// A stored type that has no faithful conversion to the wanted one.
     #[error("tensor `{name}` of {origin} is stored as {from}, which does not convert to {to}; store it as {to}")]
-    Conversion {
-        /// The tensor.
-        name: String,
-        /// The file.
-        origin: String,
-        /// As stored.
-        from: Stored,
-        /// As wanted.
-        to: DType,
-    },
-    /// The model's parameters are found under a prefix that cannot be chosen safely.
-    #[error("{what}{}", choices("--weights-prefix", &candidates.iter().map(|c| (c.prefix.clone(), c.matches)).collect::<Vec<_>>()))]
-    Prefix {
-        /// What was looked for.
-        what: String,
-        /// Prefixes under which parameter names are found, best first.
-        candidates: Vec<Candidate>,
-    },
+    Conversion { name: String, origin: String, from: Stored, to: DType },
     /// The checkpoint and the model disagree.
     #[error("{0}")]
     DoesNotFit(Box<Report>),
     /// A computed initial value that contradicts its declaration.
     #[error("initial value of `{path}`: {what}")]
-    InitialValue {
-        /// The parameter.
-        path: String,
-        /// What is wrong.
-        what: String,
-    },
+    InitialValue { path: String, what: String },
     /// A file to be written was described or filled wrongly.
     #[error("writing {}: {what}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
+    Write { path: PathBuf, what: String },
 }
 
 impl WeightError {
+    pub(super) fn tensor(origin: &str, name: &str, what: String) -> Self {
+        Self::Tensor { name: name.to_owned(), origin: origin.to_owned(), what }
+    }
     pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_owned(), source }
     }

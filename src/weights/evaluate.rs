@@ -11,9 +11,10 @@ use super::parts::{self, Part, cut};
 use super::transpose::Matrix;
 use crate::eval;
 use crate::ir::{Array, DType, Element, NodeId, Param, Side, Tensor, TensorType, ValueId};
-use crate::ops::{Graph, Node, Op, Slice};
+use crate::ops::{Along, AttrValue, Graph, Link, Node, Op, Slice};
 use crate::with_array;
 use bytes::Bytes;
+use ndarray::Axis;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -33,7 +34,7 @@ pub(super) struct Evaluation<'a> {
     left: Side<ValueId, u32>,
     done: Side<NodeId, bool>,
     given: BTreeSet<ValueId>,
-    /// Whole values that are still to be read.
+    /// Whole values that are still to be read, now or later.
     held: BTreeMap<ValueId, Tensor>,
     evaluations: usize,
 }
@@ -133,30 +134,24 @@ impl<'a> Evaluation<'a> {
         for (&root, tree) in &trees {
             tree.iter().flat_map(|&id| &self.w.node(id).inputs).for_each(|&v| _ = last.insert(v, root));
         }
-        let mut values = BTreeMap::new();
         for (&id, tree) in &trees {
             let n = self.w.node(id);
             let alone = id == root && self.readers[target] == 1 && n.results == 1;
             if alone {
-                self.evaluate(tree, &values, put)?;
+                self.evaluate(tree, put)?;
             } else {
-                let results = self.whole(tree, &values)?;
-                values.extend(n.outputs().zip(results));
+                let results = self.whole(tree)?;
+                self.held.extend(n.outputs().zip(results));
             }
             self.evaluations += tree.len();
-            for &id in tree.iter().filter(|&&id| !self.done[id]) {
-                self.w.node(id).inputs.iter().for_each(|&v| self.left[v] -= 1);
-            }
-            if !self.done[id] {
-                self.held.extend(n.outputs().filter_map(|v| Some((v, values.get(&v)?.clone()))));
-            }
             for &id in tree {
-                self.done[id] = true;
+                if !std::mem::replace(&mut self.done[id], true) {
+                    self.w.node(id).inputs.iter().for_each(|&v| self.left[v] -= 1);
+                }
             }
-            values.retain(|v, _| *v == target || last.get(v).is_some_and(|&at| at > id));
-            self.held.retain(|&v, _| self.left[v] > 0);
+            self.held.retain(|v, _| self.left[*v] > 0 || *v == target || last.get(v).is_some_and(|&at| at > id));
             if id == root && !alone {
-                put(values.remove(&target).expect("it was computed"))?;
+                put(self.held[&target].clone())?;
             }
         }
         Ok(())
@@ -199,28 +194,26 @@ impl<'a> Evaluation<'a> {
     /// For an op that computes each row of its result (index along the first axis) from the same rows of some
     /// operands: which those are. The others are needed whole.
     fn along_rows(&self, n: &Node) -> Option<Vec<bool>> {
-        let rows = |v: ValueId| self.w.ty(v).shape.first().and_then(crate::ir::Dim::size);
-        let count = rows(n.first)?;
-        let rank = |v: ValueId| self.w.ty(v).rank();
-        let same = |v: ValueId| rank(v) == rank(n.first) && rows(v) == Some(count);
-        match &n.op {
-            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Where(_) | Op::Cast(_) => {
-                Some(n.inputs.iter().map(|&v| same(v)).collect())
-            }
-            Op::MatMul(_) if rank(n.inputs[1]) == 2 => Some(vec![true, false]),
-            _ => None,
+        let sized = |(_, a): &(_, AttrValue)| matches!(a, AttrValue::Dim(_) | AttrValue::Dims(_));
+        if n.results != 1 || self.w.ty(n.first).shape.first()?.size().is_none() || n.op.attrs().iter().any(sized) {
+            return None;
         }
+        let x: Vec<&TensorType> = n.inputs.iter().map(|&v| self.w.ty(v)).collect();
+        let links = n.op.def().axes(&x, &[self.w.ty(n.first)]);
+        let rows: Vec<&Link> = links.iter().filter(|l| l.result == Some((0, 0))).collect();
+        let row_by_row = !rows.is_empty() && rows.iter().all(|l| l.axis == 0 && l.how == Along::Each);
+        row_by_row.then(|| (0..x.len()).map(|i| rows.iter().any(|l| l.operand == i)).collect())
     }
 
     /// The results of the last node of a tree.
-    fn whole(&self, tree: &[NodeId], values: &BTreeMap<ValueId, Tensor>) -> Result<Vec<Tensor>, String> {
+    fn whole(&self, tree: &[NodeId]) -> Result<Vec<Tensor>, String> {
         let n = self.w.node(*tree.last().expect("a tree has a root"));
         if self.along_rows(n).is_none() {
-            let x = n.inputs.iter().map(|&v| self.fetch(v, values)).collect::<Result<_, _>>()?;
+            let x = n.inputs.iter().map(|&v| self.fetch(v)).collect::<Result<_, _>>()?;
             return self.apply(n, x);
         }
         let mut blocks = Joined::new(shape(self.w.ty(n.first)));
-        self.evaluate(tree, values, &mut |t| {
+        self.evaluate(tree, &mut |t| {
             blocks.push(t);
             Ok(())
         })?;
@@ -228,28 +221,23 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The only result of the last node of a tree, in blocks of rows.
-    fn evaluate(
-        &self,
-        tree: &[NodeId],
-        values: &BTreeMap<ValueId, Tensor>,
-        put: &mut dyn FnMut(Tensor) -> Result<(), String>,
-    ) -> Result<(), String> {
+    fn evaluate(&self, tree: &[NodeId], put: &mut dyn FnMut(Tensor) -> Result<(), String>) -> Result<(), String> {
         let nodes: Vec<(&Node, Vec<bool>)> =
             (tree.iter().map(|&id| self.w.node(id))).map(|n| (n, self.along_rows(n).unwrap_or_default())).collect();
         let (root, along) = nodes.last().expect("a tree has a root");
         if along.is_empty() {
-            return self.whole(tree, values)?.into_iter().try_for_each(put);
+            return self.whole(tree)?.into_iter().try_for_each(put);
         }
         let inside: BTreeSet<ValueId> = nodes.iter().map(|(n, _)| n.first).collect();
         let mut fixed = BTreeMap::new();
-        let mut reader = Reader { of: self, values, whole: BTreeMap::new() };
+        let mut reader = Reader { of: self, whole: BTreeMap::new() };
         let mut widest = row(self.w.ty(root.first));
         for (n, along) in &nodes {
             for (&v, along) in n.inputs.iter().zip(along) {
                 if *along {
                     widest = widest.max(row(self.w.ty(v)));
                 } else if let Entry::Vacant(free) = fixed.entry(v) {
-                    let t = self.fetch(v, values)?;
+                    let t = self.fetch(v)?;
                     let wide = self.rounds(n) && t.dtype().is_float();
                     free.insert(if wide { t.cast(DType::F64) } else { t });
                 }
@@ -276,13 +264,13 @@ impl<'a> Evaluation<'a> {
     }
 
     /// A whole value: computed before, or read.
-    fn fetch(&self, v: ValueId, values: &BTreeMap<ValueId, Tensor>) -> Result<Tensor, String> {
-        if let Some(t) = values.get(&v).or_else(|| self.held.get(&v)) {
+    fn fetch(&self, v: ValueId) -> Result<Tensor, String> {
+        if let Some(t) = self.held.get(&v) {
             return Ok(t.clone());
         }
         let ty = self.w.ty(v);
         let mut blocks = Joined::new(shape(ty));
-        let mut reader = Reader { of: self, values, whole: BTreeMap::new() };
+        let mut reader = Reader { of: self, whole: BTreeMap::new() };
         let (count, step) = (ty.shape.first().map_or(1, |d| d.size().unwrap_or(1)), (BLOCK / row(ty).max(1)).max(1));
         for start in (0..count.max(1)).step_by(step) {
             blocks.push(reader.rows(v, &(start..(start + step).min(count)))?);
@@ -317,7 +305,6 @@ fn row(ty: &TensorType) -> usize {
 /// Reads rows of values that are read or held.
 struct Reader<'e, 'a> {
     of: &'e Evaluation<'a>,
-    values: &'e BTreeMap<ValueId, Tensor>,
     /// Bytes of values whose parts cannot be had alone.
     whole: BTreeMap<ValueId, Bytes>,
 }
@@ -325,7 +312,7 @@ struct Reader<'e, 'a> {
 impl Reader<'_, '_> {
     fn rows(&mut self, v: ValueId, range: &Range<usize>) -> Result<Tensor, String> {
         let e = self.of;
-        if let Some(t) = self.values.get(&v).or_else(|| e.held.get(&v)) {
+        if let Some(t) = e.held.get(&v) {
             let op = Slice { axis: 0, start: range.start.into(), end: range.end.into(), step: 1 };
             let rows = eval::op(&op.into(), std::slice::from_ref(t)).map_err(|e| e.to_string())?;
             return Ok(rows.into_iter().next().expect("a slice has one result"));
@@ -336,70 +323,53 @@ impl Reader<'_, '_> {
             *rows = range.len();
         }
         let (row, size) = (row(ty), ty.dtype.size());
-        let all = |e: &Evaluation<'_>, v| {
-            let n = parts::elements(e.w.ty(v)).expect("a known size");
-            e.gather(v, 0..n).map_err(|e| e.to_string())
-        };
         let bytes: Bytes = if let Some((from, rows, columns)) = e.transposed(v) {
-            if let Entry::Vacant(free) = self.whole.entry(v) {
-                free.insert(all(e, from)?);
-            }
-            Matrix { bytes: &self.whole[&v], size, rows, columns }.band(range.clone()).into()
+            Matrix { bytes: &self.all(from)?, size, rows, columns }.band(range.clone()).into()
         } else if e.parts[v].iter().flatten().all(|part| e.checkpoint.has_parts(e.param(part.param).0)) {
             e.gather(v, range.start * row..range.end * row).map_err(|e| e.to_string())?
         } else {
-            if let Entry::Vacant(free) = self.whole.entry(v) {
-                free.insert(all(e, v)?);
-            }
-            self.whole[&v].slice(range.start * row * size..range.end * row * size)
+            self.all(v)?.slice(range.start * row * size..range.end * row * size)
         };
         Ok(Tensor::from_le_bytes(ty.dtype, &shape, &bytes).expect("rows of the value's type"))
+    }
+
+    /// All bytes of a value.
+    fn all(&mut self, v: ValueId) -> Result<Bytes, String> {
+        if let Entry::Vacant(free) = self.whole.entry(v) {
+            let n = parts::elements(self.of.w.ty(v)).expect("a known size");
+            free.insert(self.of.gather(v, 0..n).map_err(|e| e.to_string())?);
+        }
+        Ok(self.whole[&v].clone())
     }
 }
 
 /// Blocks of rows put together again, with room for all of them from the first on.
 struct Joined {
     shape: Vec<usize>,
-    blocks: Option<Tensor>,
-    all: Option<Box<dyn Column>>,
-}
-
-/// Elements of some type.
-trait Column {
-    fn push(&mut self, t: &Tensor);
-    fn finish(self: Box<Self>, shape: &[usize]) -> Tensor;
-}
-
-impl<T: Element> Column for Vec<T> {
-    fn push(&mut self, t: &Tensor) {
-        self.extend(t.array::<T>().expect("blocks are of one type").iter().copied());
-    }
-    fn finish(self: Box<Self>, shape: &[usize]) -> Tensor {
-        Tensor::new(shape, *self)
-    }
+    all: Option<Tensor>,
+    rows: usize,
 }
 
 impl Joined {
     fn new(shape: Vec<usize>) -> Self {
-        Self { shape, blocks: None, all: None }
+        Self { shape, all: None, rows: 0 }
     }
 
     fn push(&mut self, t: Tensor) {
-        fn start<A: Element>(_: &Array<A>, n: usize) -> Box<dyn Column> {
-            Box::new(Vec::<A>::with_capacity(n))
+        fn put<A: Element>(all: &mut Array<A>, t: &Tensor, at: usize) {
+            let block = t.array::<A>().expect("blocks are of one type");
+            all.slice_axis_mut(Axis(0), (at..at + block.len_of(Axis(0))).into()).assign(block);
         }
         if t.shape() == self.shape {
-            self.blocks = Some(t);
+            self.all = Some(t);
             return;
         }
-        let n = self.shape.iter().product();
-        self.all.get_or_insert_with(|| with_array!(&t, a => start(a, n))).push(&t);
+        let all = self.all.get_or_insert_with(|| Tensor::zeros(t.dtype(), &self.shape));
+        with_array!(all, a => put(a, &t, self.rows));
+        self.rows += t.shape()[0];
     }
 
     fn finish(self) -> Tensor {
-        match (self.blocks, self.all) {
-            (Some(one), _) => one,
-            (None, all) => all.expect("there is a block").finish(&self.shape),
-        }
+        self.all.expect("there is a block")
     }
 }

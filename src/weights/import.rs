@@ -20,8 +20,6 @@ pub struct ParamSpec {
     pub shape: Vec<usize>,
     /// The type it is computed with.
     pub dtype: DType,
-    /// Whether a checkpoint without it is incomplete. Batch counters never are required.
-    pub required: bool,
 }
 
 impl ParamSpec {
@@ -63,7 +61,7 @@ impl Matching {
 ///
 /// # Errors
 /// [`WeightError::DoesNotFit`] with the full report when something differs that `options` does not
-/// allow; [`WeightError::Prefix`] when the part of the checkpoint to take must be chosen.
+/// allow; [`WeightError::Choose`] when the part of the checkpoint to take must be chosen.
 pub fn import(source: &dyn Source, wanted: &[ParamSpec], options: &ImportOptions) -> Result<Matching, WeightError> {
     let entries = source.entries();
     let names: Vec<&str> = entries.iter().map(|e| e.name.as_str()).collect();
@@ -71,7 +69,8 @@ pub fn import(source: &dyn Source, wanted: &[ParamSpec], options: &ImportOptions
     let (prefix, wrapper) = if let Some(given) = &options.prefix {
         (given_prefix(source, given, &names, &paths)?, None)
     } else {
-        let unclear = |candidates| WeightError::Prefix {
+        let unclear = |candidates| WeightError::Choose {
+            flag: "--weights-prefix",
             what: format!(
                 "{}: the model's parameters are found under several prefixes, or beside tensors of unknown use",
                 source.origin()
@@ -119,7 +118,7 @@ fn fit(
                 sources.insert(spec.path.clone(), i);
             }
             Some(i) => report.mismatched.push(Mismatch { wanted: spec.clone(), found: entries[i].clone() }),
-            None if spec.required && !is_batch_counter(&spec.path) => report.missing.push(spec.clone()),
+            None if !is_batch_counter(&spec.path) => report.missing.push(spec.clone()),
             None => {}
         }
     }
@@ -149,8 +148,8 @@ fn given_prefix(
         return Ok(prefix);
     }
     let what = format!("{}: no key starts with `{prefix}`", source.origin());
-    let candidates = ranked(&candidates(names, paths)).into_iter().filter(|c| !c.prefix.is_empty()).collect();
-    Err(WeightError::Prefix { what, candidates })
+    let candidates = ranked(&candidates(names, paths)).into_iter().filter(|c| !c.0.is_empty()).collect();
+    Err(WeightError::Choose { what, flag: "--weights-prefix", candidates })
 }
 
 #[cfg(test)]
@@ -182,10 +181,7 @@ mod tests {
         };
         let outer = [("cls_token", vec![1, 1, 24]), ("mlp_head.1.weight", vec![7, 24]), ("mlp_head.1.bias", vec![7])];
         let outer = outer.into_iter().map(|(n, s)| (n.to_owned(), s));
-        outer
-            .chain((0..2).flat_map(layer))
-            .map(|(path, shape)| ParamSpec { path, shape, dtype: DType::F32, required: true })
-            .collect()
+        outer.chain((0..2).flat_map(layer)).map(|(path, shape)| ParamSpec { path, shape, dtype: DType::F32 }).collect()
     }
     fn entry(name: impl Into<String>, shape: &[usize]) -> Entry {
         Entry { name: name.into(), stored: DType::F32.into(), shape: shape.to_vec() }
@@ -278,7 +274,7 @@ mod tests {
         let m = fits(keys, &ImportOptions::default());
         assert_eq!(m.report.carried, 1);
         let mut wanted = vit();
-        wanted.push(ParamSpec { path: counter.into(), shape: vec![], dtype: DType::I64, required: true });
+        wanted.push(ParamSpec { path: counter.into(), shape: vec![], dtype: DType::I64 });
         assert!(import(&Keys(under("")), &wanted, &ImportOptions::default()).is_ok());
     }
 

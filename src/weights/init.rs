@@ -18,12 +18,9 @@ const BLOCK: usize = 4;
 /// The whole tensor for the parameter `path` of a model initialized with `seed`.
 pub fn fill(init: &Init, seed: u64, path: &str, shape: &[usize], dtype: DType) -> Result<Tensor, WeightError> {
     let generator = Generator::new(init, seed, path, shape, dtype)?;
-    if let Init::Value(literal) = init {
-        return Ok(literal.tensor().cast(dtype));
-    }
-    let mut data = vec![0.0f32; generator.elements];
-    generator.floats(0, &mut data);
-    Ok(Tensor::new(shape, data).cast(dtype))
+    let mut bytes = Vec::with_capacity(generator.elements * dtype.size());
+    generator.write(0, generator.elements, &mut bytes);
+    Ok(Tensor::from_le_bytes(dtype, shape, &bytes).expect("as many bytes as the type says"))
 }
 
 /// The elements of one initial tensor, in ranges.
@@ -71,11 +68,6 @@ impl Generator {
         };
         let stream = words(xxhash_rust::xxh3::xxh3_64(path.as_bytes()));
         Ok(Self { draw, key: words(seed), stream, elements, dtype })
-    }
-
-    /// Number of elements.
-    pub fn elements(&self) -> usize {
-        self.elements
     }
 
     /// Appends the little-endian bytes of the elements `start..start + count`, cut to the tensor's end.

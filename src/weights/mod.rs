@@ -29,7 +29,7 @@ pub use error::WeightError;
 pub use import::{ImportOptions, Matching, ParamSpec, import};
 pub use init::{Generator, fill};
 pub use open::open;
-pub use prefix::{Announcement, Candidate};
+pub use prefix::Announcement;
 pub use pytorch::PyTorch;
 pub use report::{Mismatch, Report};
 pub use safetensors::Safetensors;
@@ -37,17 +37,12 @@ pub use source::{Entry, Place, Source, Stored, read, read_part, tensor};
 pub use supply::{Supply, SupplyError, order};
 pub use write::Writer;
 
-/// What a graph wants of a checkpoint. Counters of batches are carried, never required.
+/// What a graph wants of a checkpoint.
 pub fn specs(g: &crate::ops::Graph) -> Vec<ParamSpec> {
     let spec = |p: &crate::ir::Param| {
         let ty = g.ty(p.value);
         let shape = ty.shape.known().expect("parameters have no symbolic sizes");
-        ParamSpec {
-            path: p.path.to_string(),
-            shape,
-            dtype: ty.dtype,
-            required: !p.path.ends_with("num_batches_tracked"),
-        }
+        ParamSpec { path: p.path.to_string(), shape, dtype: ty.dtype }
     };
     g.params().map(spec).collect()
 }

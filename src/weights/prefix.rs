@@ -40,15 +40,6 @@ const WRAPPERS: [Wrapper; 6] = [
     Wrapper { name: "a training state", part: "param.", beside: &["adam_m.", "adam_v.", "step"] },
 ];
 
-/// A prefix under which parameter names were found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// With its final dot; empty for the keys as they are.
-    pub prefix: String,
-    /// Keys that are this prefix and a parameter's name.
-    pub matches: usize,
-}
-
 /// What was removed from the keys, to be told to the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
@@ -81,7 +72,7 @@ impl fmt::Display for Announcement {
 pub(super) fn choose<'a>(
     names: &[&'a str],
     wanted: &BTreeSet<&str>,
-) -> Result<(&'a str, Option<&'static str>), Vec<Candidate>> {
+) -> Result<(&'a str, Option<&'static str>), Vec<(String, usize)>> {
     let found = candidates(names, wanted);
     let plain = found.get("").copied().unwrap_or(0);
     let allowed: Vec<_> =
@@ -97,10 +88,10 @@ pub(super) fn choose<'a>(
     Ok(winner.map_or(("", None), |&(p, _, wrapper)| (p, wrapper)))
 }
 
-/// Every prefix under which at least one parameter name is found, best first.
-pub(super) fn ranked(found: &BTreeMap<&str, usize>) -> Vec<Candidate> {
-    let mut list: Vec<_> = found.iter().map(|(p, &matches)| Candidate { prefix: (*p).to_owned(), matches }).collect();
-    list.sort_by(|a, b| b.matches.cmp(&a.matches).then_with(|| a.prefix.cmp(&b.prefix)));
+/// Every prefix under which at least one parameter name is found, with how many, best first.
+pub(super) fn ranked(found: &BTreeMap<&str, usize>) -> Vec<(String, usize)> {
+    let mut list: Vec<_> = found.iter().map(|(p, &matches)| ((*p).to_owned(), matches)).collect();
+    list.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
     list
 }
 
@@ -155,7 +146,7 @@ mod tests {
     fn under(prefix: &str) -> impl Iterator<Item = String> + '_ {
         VIT.iter().map(move |n| format!("{prefix}{n}"))
     }
-    fn chosen(names: &[String]) -> Result<(String, Option<&'static str>), Vec<Candidate>> {
+    fn chosen(names: &[String]) -> Result<(String, Option<&'static str>), Vec<(String, usize)>> {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         choose(&names, &VIT.into_iter().collect()).map(|(p, w)| (p.to_owned(), w))
     }
@@ -195,10 +186,10 @@ mod tests {
     fn an_unknown_part_is_the_users_choice() {
         let names: Vec<_> = under("generator.").chain(under("critic.")).collect();
         let list = chosen(&names).expect_err("ambiguous");
-        assert_eq!(list[0], Candidate { prefix: "critic.".into(), matches: 5 });
-        assert_eq!(list[1], Candidate { prefix: "generator.".into(), matches: 5 });
+        assert_eq!(list[0], ("critic.".to_owned(), 5));
+        assert_eq!(list[1], ("generator.".to_owned(), 5));
         let names: Vec<_> = under("backbone.").chain(["neck.weight".into()]).collect();
-        assert_eq!(chosen(&names).expect_err("unknown")[0].prefix, "backbone.");
+        assert_eq!(chosen(&names).expect_err("unknown")[0].0, "backbone.");
         // `student.` alone, without what a distillation wrapper has beside it.
         let names: Vec<_> = under("student.").chain(["other".into()]).collect();
         assert!(chosen(&names).is_err());

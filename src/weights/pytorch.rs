@@ -43,7 +43,10 @@ impl PyTorch {
             let at = if at.is_empty() { "(the whole file)".to_owned() } else { at };
             return Err(WeightError::RunsCode { path: path.to_owned(), at, call });
         }
-        let undecided = |(what, candidates)| WeightError::StateDict { path: path.to_owned(), what, candidates };
+        let undecided = |(what, candidates)| {
+            let what = format!("{}: {what}", path.display());
+            WeightError::Choose { what, flag: "--weights-key", candidates }
+        };
         let kind = kind(&pickle);
         if !matches!(pickle, PickleValue::Dict(_)) {
             return Err(undecided((format!("expected a dictionary of tensors, found {kind}"), Vec::new())));
@@ -52,24 +55,20 @@ impl PyTorch {
         let StateDict { path: keys, names } = find(&outline, key).map_err(undecided)?;
 
         let mut all = PytorchReader::new(path).map_err(wrong)?.into_tensors();
+        let full = |name: &str| if keys.is_empty() { name.to_owned() } else { format!("{}.{name}", keys.join(".")) };
         let (mut entries, mut tensors) = (Vec::with_capacity(names.len()), Vec::with_capacity(names.len()));
-        let mut full_names = Vec::with_capacity(names.len());
         for name in names {
-            let full = if keys.is_empty() { name.clone() } else { format!("{}.{name}", keys.join(".")) };
+            let full = full(&name);
             // Two keys may spell the same path (`a.b` and `b` inside `a`); the reader keeps one of them.
             let tensor = all.remove(&full).ok_or_else(|| {
                 malformed(path, format!("two tensors share the name `{full}`, or the file changed while it was read"))
             })?;
-            entries.push(Entry {
-                name,
-                stored: Stored::named(&format!("{:?}", tensor.dtype())),
-                shape: tensor.shape().to_vec(),
-            });
+            let (stored, shape) = (Stored::named(&format!("{:?}", tensor.dtype())), tensor.shape().to_vec());
+            entries.push(Entry { name, stored, shape });
             tensors.push(tensor);
-            full_names.push(full);
         }
         let file = files::open(path).map_err(WeightError::io(path))?;
-        let known: Vec<_> = full_names.into_iter().zip(&entries).collect();
+        let known: Vec<_> = entries.iter().map(|e| (full(&e.name), e)).collect();
         let places = stored_zip::places(&file, &known).unwrap_or_else(|| vec![None; entries.len()]);
         let at = path.display();
         let origin = if keys.is_empty() { at.to_string() } else { format!("{at} [{}]", keys.join(".")) };

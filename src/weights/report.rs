@@ -94,22 +94,19 @@ impl fmt::Display for Report {
         if self.is_acceptable() {
             return Ok(());
         }
-        let (missing, unexpected) = self.allow;
-        let flags: Vec<_> = [
-            (!missing && !self.missing.is_empty(), "--allow-missing (they start from their initial values)"),
-            (!unexpected && !self.unexpected.is_empty(), "--allow-unexpected"),
-        ]
-        .into_iter()
-        .filter_map(|(needed, flag)| needed.then_some(flag))
-        .collect();
-        match (flags.is_empty(), self.mismatched.is_empty()) {
-            (false, true) => write!(f, "\n  to go on all the same: {}", flags.join(", ")),
-            (_, false) => write!(
+        if !self.mismatched.is_empty() {
+            return write!(
                 f,
                 "\n  the model file must describe the model that was trained: compare its sizes with the shapes above"
-            ),
-            (true, true) => Ok(()),
+            );
         }
+        let (missing, unexpected) = self.allow;
+        let flags = [
+            (!missing && !self.missing.is_empty(), "--allow-missing (they start from their initial values)"),
+            (!unexpected && !self.unexpected.is_empty(), "--allow-unexpected"),
+        ];
+        let flags: Vec<_> = flags.into_iter().filter_map(|(needed, flag)| needed.then_some(flag)).collect();
+        write!(f, "\n  to go on all the same: {}", flags.join(", "))
     }
 }
 

@@ -10,7 +10,6 @@ use super::source::{Entry, Place, Source, Stored, entry_of};
 use crate::files;
 use ::safetensors::tensor::Metadata;
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,7 +26,6 @@ pub struct Safetensors {
     file: Mutex<File>,
     entries: Vec<Entry>,
     ranges: Vec<Range<u64>>,
-    metadata: BTreeMap<String, String>,
 }
 
 impl Safetensors {
@@ -35,15 +33,6 @@ impl Safetensors {
     pub fn open(path: &Path) -> Result<Self, WeightError> {
         let file = files::open(path).map_err(WeightError::io(path))?;
         let whole = file.metadata().and_then(|m| files::map_range(&file, 0..m.len())).map_err(WeightError::io(path))?;
-        Self::parse(path, &whole, file)
-    }
-
-    /// The free-form `__metadata__` of the header.
-    pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.metadata
-    }
-
-    fn parse(path: &Path, whole: &[u8], file: File) -> Result<Self, WeightError> {
         let wrong = |what: String| WeightError::Malformed { path: path.to_owned(), format: "safetensors", what };
         let length = whole
             .first_chunk::<8>()
@@ -76,15 +65,7 @@ impl Safetensors {
             .into_iter()
             .map(|(name, i)| Entry { name, stored: Stored::named(&i.dtype.to_string()), shape: i.shape.clone() })
             .collect();
-        let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok(Self {
-            path: path.to_owned(),
-            origin: path.display().to_string(),
-            file: Mutex::new(file),
-            entries,
-            ranges,
-            metadata,
-        })
+        Ok(Self { path: path.to_owned(), origin: path.display().to_string(), file: Mutex::new(file), entries, ranges })
     }
 }
 

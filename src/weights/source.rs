@@ -31,23 +31,9 @@ impl From<DType> for Stored {
 impl Stored {
     /// The type that file formats call so, in upper or lower case: `F16`, `BOOL`, `F8_E4M3`.
     pub fn named(name: &str) -> Self {
-        const OTHERS: [&str; 13] = [
-            "i16",
-            "u16",
-            "u32",
-            "u64",
-            "c64",
-            "f4",
-            "f6_e2m3",
-            "f6_e3m2",
-            "f8_e4m3",
-            "f8_e4m3fnuz",
-            "f8_e5m2",
-            "f8_e5m2fnuz",
-            "f8_e8m0",
-        ];
+        const OTHERS: &str = "i16 u16 u32 u64 c64 f4 f6_e2m3 f6_e3m2 f8_e4m3 f8_e4m3fnuz f8_e5m2 f8_e5m2fnuz f8_e8m0";
         let ours = DType::ALL.into_iter().find(|d| d.safetensors().eq_ignore_ascii_case(name));
-        let other = || OTHERS.into_iter().find(|o| o.eq_ignore_ascii_case(name)).unwrap_or("a type of no known name");
+        let other = || OTHERS.split(' ').find(|o| o.eq_ignore_ascii_case(name)).unwrap_or("a type of no known name");
         ours.map_or_else(|| Self::Other(other()), Self::Known)
     }
 
@@ -122,17 +108,12 @@ pub trait Source: Send + Sync {
 
     /// Bytes `range` of `bytes(index)`.
     fn part(&self, index: usize, range: Range<u64>) -> Result<Bytes, WeightError> {
-        let (name, origin) = (|| self.entries()[index].name.clone(), || self.origin().to_owned());
-        let beyond = || WeightError::Tensor {
-            name: name(),
-            origin: origin(),
-            what: format!("it has no bytes {} to {}", range.start, range.end),
-        };
+        let failed = |what: String| WeightError::tensor(self.origin(), &self.entries()[index].name, what);
+        let beyond = || failed(format!("it has no bytes {} to {}", range.start, range.end));
         if let Some(place) = self.place(index) {
             let part = place.part(&range).ok_or_else(beyond)?;
             let file = place.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let wrong = |e: std::io::Error| WeightError::Tensor { name: name(), origin: origin(), what: e.to_string() };
-            return files::map_range(&file, part).map_err(wrong);
+            return files::map_range(&file, part).map_err(|e| failed(e.to_string()));
         }
         let all = self.bytes(index)?;
         if range.start > range.end || range.end > all.len() as u64 {
@@ -167,11 +148,8 @@ impl fmt::Debug for dyn Source + '_ {
 
 /// The entry at `index`, or an error that names the checkpoint.
 pub(super) fn entry_of(source: &dyn Source, index: usize) -> Result<&Entry, WeightError> {
-    source.entries().get(index).ok_or_else(|| WeightError::Tensor {
-        name: format!("#{index}"),
-        origin: source.origin().to_owned(),
-        what: format!("there are {} tensors only", source.entries().len()),
-    })
+    let few = || format!("there are {} tensors only", source.entries().len());
+    source.entries().get(index).ok_or_else(|| WeightError::tensor(source.origin(), &format!("#{index}"), few()))
 }
 
 /// Elements of entry `index` as row-major little-endian `dtype`. Nothing is copied when the
@@ -185,9 +163,10 @@ pub fn read(source: &dyn Source, index: usize, dtype: DType) -> Result<Bytes, We
 /// file as it is, nothing else of it is read.
 pub fn read_part(source: &dyn Source, index: usize, range: Range<usize>, dtype: DType) -> Result<Bytes, WeightError> {
     let entry = entry_of(source, index)?;
-    let (name, origin) = (|| entry.name.clone(), || source.origin().to_owned());
+    let failed = |what: String| WeightError::tensor(source.origin(), &entry.name, what);
     let Some(from) = entry.stored.dtype().filter(|_| entry.stored.converts_to(dtype)) else {
-        return Err(WeightError::Conversion { name: name(), origin: origin(), from: entry.stored, to: dtype });
+        let (name, origin) = (entry.name.clone(), source.origin().to_owned());
+        return Err(WeightError::Conversion { name, origin, from: entry.stored, to: dtype });
     };
     let bytes = if range == (0..entry.elements()) {
         source.bytes(index)?
@@ -196,10 +175,10 @@ pub fn read_part(source: &dyn Source, index: usize, range: Range<usize>, dtype: 
     };
     let expected = range.len().checked_mul(from.size());
     if expected != Some(bytes.len()) {
-        let what = format!("{entry} takes {} bytes, found {}", expected.unwrap_or(usize::MAX), bytes.len());
-        return Err(WeightError::Tensor { name: name(), origin: origin(), what });
+        let expected = expected.unwrap_or(usize::MAX);
+        return Err(failed(format!("{entry} takes {expected} bytes, found {}", bytes.len())));
     }
-    convert(bytes, from, dtype).map_err(|what| WeightError::Tensor { name: name(), origin: origin(), what })
+    convert(bytes, from, dtype).map_err(failed)
 }
 
 /// Entry `index` as a tensor of `dtype`.

@@ -26,24 +26,16 @@ pub(super) struct Matrix<'a> {
 
 /// Runs `$body` with `$from` the elements of the matrix as unsigned integers of their size.
 macro_rules! with_elements {
+    (@$t:ty, $m:expr, $from:ident => $body:expr) => {{
+        let $from = &*elements::<$t>($m.bytes);
+        $body
+    }};
     ($m:expr, $from:ident => $body:expr) => {
         match $m.size {
-            1 => {
-                let $from: &[u8] = $m.bytes;
-                $body
-            }
-            2 => {
-                let $from = &*elements::<u16>($m.bytes);
-                $body
-            }
-            4 => {
-                let $from = &*elements::<u32>($m.bytes);
-                $body
-            }
-            _ => {
-                let $from = &*elements::<u64>($m.bytes);
-                $body
-            }
+            1 => with_elements!(@u8, $m, $from => $body),
+            2 => with_elements!(@u16, $m, $from => $body),
+            4 => with_elements!(@u32, $m, $from => $body),
+            _ => with_elements!(@u64, $m, $from => $body),
         }
     };
 }

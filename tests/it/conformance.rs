@@ -181,8 +181,8 @@ fn integers_wrap() {
 fn spellings_refuse_the_types_that_onnx_does_not_take() {
     let refusal = |op: Op, dtype: DType, shape: &[i64], opset| {
         let t = TensorType::new(dtype, shape);
-        let y = op.def().infer(&[&t]).expect("it types");
-        spell(&op, &[&t], &y.iter().collect::<Vec<_>>(), opset, false).err()
+        op.def().infer(&[&t]).expect("it types");
+        spell(&op, &[&t], opset, false).err()
     };
     let sin = || Op::from(Unary { kind: UnaryKind::Sin });
     assert!(refusal(sin(), DType::BF16, &[2], 21).expect("since 22").contains("--opset 22"));
@@ -222,16 +222,15 @@ fn the_text_form_reads_back() {
     }
 }
 
-fn spell(op: &Op, x: &[&TensorType], y: &[&TensorType], opset: i64, contrib: bool) -> Result<(), String> {
-    op.def().onnx(&mut Spell::new(opset, contrib, x, y)).map_err(|e| e.to_string())
+fn spell(op: &Op, x: &[&TensorType], opset: i64, contrib: bool) -> Result<(), String> {
+    op.def().onnx(&Spell { opset, contrib, x }).map(drop).map_err(|e| e.to_string())
 }
 
 #[test]
 fn spellings_exist_from_the_opset_that_samples_name() {
     for (case, s) in cases(DType::F32).zip(Op::samples()) {
-        let types = case.result_types();
-        let (x, y): (Vec<_>, Vec<_>) = (case.types.iter().collect(), types.iter().collect());
-        let spelled = spell(&case.op, &x, &y, s.since, true);
+        let x: Vec<_> = case.types.iter().collect();
+        let spelled = spell(&case.op, &x, s.since, true);
         match &case.op {
             Op::BatchNormalization(op) if op.training => {
                 assert!(spelled.expect_err("has no spelling").contains("decompose"));
@@ -242,7 +241,7 @@ fn spellings_exist_from_the_opset_that_samples_name() {
             op => assert_eq!(spelled, Ok(()), "{op:?}"),
         }
         if s.since > 17 {
-            assert!(spell(&case.op, &x, &y, s.since - 1, false).is_err(), "{:?}", case.op);
+            assert!(spell(&case.op, &x, s.since - 1, false).is_err(), "{:?}", case.op);
         }
     }
 }
@@ -375,9 +374,8 @@ fn gradients_are_spelled_without_contributed_ops() {
         }
         let g = gradient_graph(&case).unwrap_or_else(|e| panic!("{:?}: {e}", case.op));
         for (n, node) in g.nodes().filter(|(_, n)| n.origin.rule.is_some()) {
-            let y: Vec<&TensorType> = node.outputs().map(|v| g.ty(v)).collect();
             let x: Vec<&TensorType> = node.inputs.iter().map(|&v| g.ty(v)).collect();
-            let spelled = spell(&node.op, &x, &y, 17, false);
+            let spelled = spell(&node.op, &x, 17, false);
             assert_eq!(spelled, Ok(()), "node {} of the gradient of {:?}", n.index(), case.op);
         }
     }

@@ -341,21 +341,29 @@ fn inputs(g: &Graph) -> Vec<(&str, Tensor)> {
     g.inputs().iter().map(|i| (i.name.as_str(), of(&i.name, g.ty(i.value)))).collect()
 }
 
-/// A parameter of the run graph, computed by the weight program where that gives it out.
-fn weight(p: &Program, path: &str) -> Result<Tensor, String> {
-    let stored = |g: &Graph, path: &str| {
-        let q = g.params().find(|q| *q.path == *path).ok_or_else(|| format!("{path} was never declared"))?;
-        Ok(numbers(g.ty(q.value).dtype, path, &g.ty(q.value).shape.known().expect("known"), q.init == Init::ONES))
-    };
-    match p.weights.outputs().iter().find(|o| o.name == path) {
-        Some(o) => eval::value(&p.weights, o.value, &mut |path, _| stored(&p.weights, path)).map_err(|e| e.to_string()),
-        None => stored(&p.graph, path),
-    }
+/// A parameter of a graph as stored.
+fn stored(g: &Graph, path: &str) -> Result<Tensor, String> {
+    let q = g.params().find(|q| *q.path == *path).ok_or_else(|| format!("{path} was never declared"))?;
+    Ok(numbers(g.ty(q.value).dtype, path, &g.ty(q.value).shape.known().expect("known"), q.init == Init::ONES))
+}
+
+fn run(
+    g: &Graph,
+    param: &mut dyn FnMut(&str, &TensorType) -> Result<Tensor, String>,
+    inputs: &[(&str, Tensor)],
+) -> Vec<(String, Tensor)> {
+    eval::run(g, param, inputs).unwrap_or_else(|e| panic!("{e}\n{g}"))
+}
+
+/// The parameters of the run graph, computed by the weight program where that gives them out.
+fn weights(p: &Program) -> impl Fn(&str) -> Result<Tensor, String> {
+    let computed: BTreeMap<_, _> = run(&p.weights, &mut |path, _| stored(&p.weights, path), &[]).into_iter().collect();
+    move |path| computed.get(path).cloned().map_or_else(|| stored(&p.graph, path), Ok)
 }
 
 fn outputs(p: &Program) -> Vec<(String, Tensor)> {
-    eval::run(&p.graph, &mut |path, _| weight(p, path), &inputs(&p.graph))
-        .unwrap_or_else(|e| panic!("{e}\n{}", p.graph))
+    let weight = weights(p);
+    run(&p.graph, &mut |path, _| weight(path), &inputs(&p.graph))
 }
 
 /// Asserts equal outputs, up to rounding: a fraction of the largest number that was met on the way.
@@ -420,9 +428,10 @@ fn through_a_file(p: &Program, target: &Target) -> Vec<(String, Tensor)> {
     let opset = target.default_opset;
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("random.onnx");
+    let weight = weights(p);
     let model = lower::emit(&p.graph, target, opset, Vec::new()).unwrap_or_else(|e| panic!("{e}\n{}", p.graph));
     onnx::write(&model, &path, &WriteOptions { external: External::Auto }, |i, out| {
-        out.write_all(&weight(p, &i.name)?.le_bytes())?;
+        out.write_all(&weight(&i.name)?.le_bytes())?;
         Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     })
     .unwrap_or_else(|e| panic!("{e}\n{}", p.graph));

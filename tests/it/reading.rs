@@ -2,7 +2,7 @@
 //! `OpDef::onnx` spells is read as the same op on the same operands.
 
 use crate::support::samples::operands;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use vit_onnx::build::{Builder, T};
 use vit_onnx::eval;
 use vit_onnx::ir::{DType, Dim, Stage, Tensor, TensorType, ValueId};
@@ -16,45 +16,30 @@ const ERASED: &[(&str, &str)] =
 const NEVER_SPELLED: &[(&str, &str)] =
     &[("batch_normalization", "an unbiased variance"), ("attention", "takes tensors of 4 axes")];
 
-fn spell(op: &Op, x: &[T<'_>], opset: i64, contrib: bool) -> Result<Vec<Call>, Unspellable> {
+/// The spelling of an op on these operands, and how many results it has.
+fn spell(op: &Op, x: &[T<'_>], opset: i64, contrib: bool) -> Result<(Call, usize), Unspellable> {
     let x: Vec<TensorType> = x.iter().map(|t| t.ty()).collect();
     let x: Vec<&TensorType> = x.iter().collect();
-    let y = op.def().infer(&x).unwrap_or_else(|e| panic!("{op:?}: {e}"));
-    let y: Vec<&TensorType> = y.iter().collect();
-    let mut s = Spell::new(opset, contrib, &x, &y);
-    op.def().onnx(&mut s)?;
-    Ok(s.calls)
+    let results = op.def().infer(&x).unwrap_or_else(|e| panic!("{op:?}: {e}")).len();
+    Ok((op.def().onnx(&Spell { opset, contrib, x: &x })?, results))
 }
 
-/// Reads the calls of one spelling on these operands.
-fn read<'g>(b: &'g Builder, calls: &[Call], opset: i64, x: &[T<'g>]) -> Vec<T<'g>> {
-    let (mut temps, mut results) = (BTreeMap::new(), BTreeMap::new());
-    for call in calls {
-        let version = if call.domain.is_empty() { opset } else { 1 };
-        let mut site = Site::new(b, (call.domain, call.op_type), version, call.results.len());
-        for a in &call.args {
-            site = site.operand(match a {
-                Arg::Operand(i) => Operand::Value(x[*i]),
-                Arg::Result(i) => Operand::Value(results[i]),
-                Arg::Temp(i) => Operand::Value(temps[i]),
-                Arg::Const(t) => Operand::Value(b.constant(t.clone())),
-                Arg::Dims(d) | Arg::ReshapeTo(_, d) => sizes(b, d),
-                Arg::Absent => Operand::Absent,
-            });
-        }
-        for (name, v) in &call.attrs {
-            site = site.attribute(name, Ok(v.clone()));
-        }
-        let y = Op::read(&site).unwrap_or_else(|e| panic!("{call:?} of opset {opset}: {e}"));
-        for (r, y) in call.results.iter().zip(y) {
-            match r {
-                Arg::Result(i) => results.insert(*i, y),
-                Arg::Temp(i) => temps.insert(*i, y),
-                other => panic!("{other:?} is no result"),
-            };
-        }
+/// Reads the call of one spelling on these operands.
+fn read<'g>(b: &'g Builder, call: &Call, opset: i64, x: &[T<'g>], results: usize) -> Vec<T<'g>> {
+    let version = if call.domain.is_empty() { opset } else { 1 };
+    let mut site = Site::new(b, (call.domain, call.op_type), version, results);
+    for a in &call.args {
+        site = site.operand(match a {
+            Arg::Operand(i) => Operand::Value(x[*i]),
+            Arg::Const(t) => Operand::Value(b.constant(t.clone())),
+            Arg::Dims(d) | Arg::ReshapeTo(d) => sizes(b, d),
+            Arg::Absent => Operand::Absent,
+        });
     }
-    results.into_values().collect()
+    for (name, v) in &call.attrs {
+        site = site.attribute(name, Ok(v.clone()));
+    }
+    Op::read(&site).unwrap_or_else(|e| panic!("{call:?} of opset {opset}: {e}"))
 }
 
 fn sizes<'g>(b: &'g Builder, dims: &[Dim]) -> Operand<'g> {
@@ -90,8 +75,8 @@ fn what_is_spelled_is_read_as_the_same_op() {
             let b = Builder::new("read", Stage::Legal);
             let x: Vec<T<'_>> =
                 operands.iter().enumerate().map(|(i, (ty, _))| b.input(&format!("x{i}"), ty.clone())).collect();
-            let calls = match spell(&s.op, &x, opset, contrib) {
-                Ok(calls) => calls,
+            let (call, results) = match spell(&s.op, &x, opset, contrib) {
+                Ok(found) => found,
                 Err(e) => {
                     let never = NEVER_SPELLED.iter().find(|(op, why)| *op == s.op.mnemonic() && e.0.contains(why));
                     assert!(opset < s.since || !contrib || never.is_some(), "{what}: {e}");
@@ -100,7 +85,7 @@ fn what_is_spelled_is_read_as_the_same_op() {
                     continue;
                 }
             };
-            let y = read(&b, &calls, opset, &x);
+            let y = read(&b, &call, opset, &x, results);
             y.iter().enumerate().for_each(|(i, y)| b.output(&format!("y{i}"), *y));
             let g = b.finish().unwrap_or_else(|e| panic!("{what}: {e}"));
             if ERASED.iter().any(|(op, _)| *op == s.op.mnemonic()) {

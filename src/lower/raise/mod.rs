@@ -19,23 +19,16 @@ const CONSTANT: u64 = 16;
 const READ: RangeInclusive<i64> = 7..=*OPSETS.end();
 
 /// Why a model could not be read back.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum RaiseError {
     /// Something this tool does not know.
     #[error("{0}")]
     Unknown(String),
-    /// A node that means nothing this tool can say.
+    /// A node that means nothing this tool can say, by its name, or that of its first result where it has none. The opset
+    /// is that of its domain, which precedes the op type unless it is `ai.onnx`.
     #[error("node `{node}` ({op}, opset {opset}): {reason}")]
-    Node {
-        /// Its name; that of its first result where it has none.
-        node: String,
-        /// Its domain, unless that is `ai.onnx`, and its op type.
-        op: String,
-        /// The version of the domain's operator set that the model imports.
-        opset: i64,
-        /// What is not supported, and what is.
-        reason: String,
-    },
+    Node { node: String, op: String, opset: i64, reason: String },
     /// The model is ill-typed.
     #[error("the model is ill-typed: {0}")]
     Build(#[from] BuildErrors),

@@ -1,13 +1,9 @@
 //! Scaled dot-product attention.
 
-use super::super::check::{equal, fail, float, operands, rank_at_least, same_dtype};
-use super::super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab,
-    Wanted, axes, op,
-};
+use super::super::Vocab;
+use super::super::check::{equal, fail, float, operands_and_bias, rank_at_least, same_dtype};
 use super::evaluate;
-use crate::build::T;
-use crate::ir::{Bindings, Dim, Real, Shape, Tensor, TensorType, TypeError};
+use crate::ops::prelude::*;
 
 /// `softmax(q·kᵀ·scale + bias)·v`, the softmax over keys (Vaswani et al., 1706.03762).
 pub fn sdpa<V: Vocab>(q: V, k: V, v: V, scale: V, bias: Option<V>) -> V {
@@ -32,12 +28,7 @@ op! {
 
 impl OpDef for Attention {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let [q, k, v] = if self.bias {
-            let [q, k, v, _] = operands(x)?;
-            [q, k, v]
-        } else {
-            operands(x)?
-        };
+        let ([q, k, v], bias) = operands_and_bias(x, self.bias)?;
         float(q)?;
         for t in x {
             same_dtype(q, t)?;
@@ -57,7 +48,7 @@ impl OpDef for Attention {
         }
         let rows = |last: &Dim| q.shape[..n - 1].iter().chain([last]).cloned().collect::<Shape>();
         let scores = rows(&k.shape[n - 2]);
-        if let Some(bias) = x.get(3).filter(|bias| bias.shape.broadcast(&scores).as_ref() != Some(&scores)) {
+        if let Some(bias) = bias.filter(|bias| bias.shape.broadcast(&scores).as_ref() != Some(&scores)) {
             return fail(format!("the bias {bias} does not broadcast to the scores {scores}"));
         }
         Ok(vec![TensorType { dtype: q.dtype, shape: rows(&v.shape[n - 1]) }])
@@ -69,12 +60,12 @@ impl OpDef for Attention {
         Grad::ByDecomposition
     }
     /// `ai.onnx` takes `[batch, heads, tokens, size]` when heads are not an attribute.
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         if s.x[0].rank() != 4 {
             return Err(Unspellable(format!("Attention takes tensors of 4 axes, found {}; decompose it", s.x[0])));
         }
         s.since("Attention", 23)?;
-        s.node("Attention").float("scale", self.scale.0).done()
+        Ok(s.node("Attention").float("scale", self.scale.0))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Attention", 23)]
@@ -128,9 +119,6 @@ impl OpDef for Attention {
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![2]]
     }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
-    }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [q, k, v, ref bias @ ..] = *x else { return None };
         Some(vec![sdpa(q, k, v, q.scalar(self.scale.0), bias.first().copied())])
@@ -175,9 +163,9 @@ mod tests {
             let x = [t([3, 4]), t([5, 4]), t([5, 6])];
             let x: Vec<&TensorType> = x.iter().collect();
             assert_eq!(op.infer(&x).expect("any rank"), [t([3, 6])]);
-            let spelled = op.onnx(&mut Spell::new(23, true, &x, &[&t([3, 6])]));
+            let spelled = op.onnx(&Spell { opset: 23, contrib: true, x: &x });
             match lead.len() {
-                2 => assert_eq!(spelled, Ok(())),
+                2 => assert!(spelled.is_ok()),
                 _ => assert!(spelled.expect_err("not four axes").0.contains("takes tensors of 4 axes")),
             }
         }

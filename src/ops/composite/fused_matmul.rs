@@ -1,13 +1,9 @@
 //! A matrix product with transposed operands and a factor.
 
 use super::super::check::{operands, rank_at_least};
-use super::super::{
-    Cost, EvalError, Grad, Link, MICROSOFT, MatMul, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable,
-    Vjp, Vocab, Wanted, axes, op,
-};
+use super::super::{MICROSOFT, MatMul, Vocab};
 use super::evaluate;
-use crate::build::T;
-use crate::ir::{Bindings, Real, Tensor, TensorType, TypeError};
+use crate::ops::prelude::*;
 
 /// `op(a)·op(b)·alpha`, where `op` swaps the last two axes if asked to.
 pub fn fused_matmul<V: Vocab>(a: V, b: V, alpha: V, trans_a: bool, trans_b: bool) -> V {
@@ -46,10 +42,10 @@ impl OpDef for FusedMatMul {
     fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::ByDecomposition
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.microsoft("FusedMatMul")?;
         let call = s.node("FusedMatMul").domain(MICROSOFT).float("alpha", self.alpha.0);
-        call.int("transA", self.trans_a.into()).int("transB", self.trans_b.into()).done()
+        Ok(call.int("transA", self.trans_a.into()).int("transB", self.trans_b.into()))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![(MICROSOFT, "FusedMatMul", 1)]
@@ -73,9 +69,6 @@ impl OpDef for FusedMatMul {
     }
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0], vec![1]]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [a, b] = *x else { return None };

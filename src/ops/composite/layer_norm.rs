@@ -1,13 +1,9 @@
 //! Layer normalization over the last axis.
 
-use super::super::check::{equal, fail, float, operands, rank, rank_at_least, same_dtype};
-use super::super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Vocab,
-    Wanted, axes, op,
-};
+use super::super::Vocab;
+use super::super::check::{equal, fail, float, operands_and_bias, rank, rank_at_least, same_dtype};
 use super::evaluate;
-use crate::build::T;
-use crate::ir::{Bindings, Real, Tensor, TensorType, TypeError};
+use crate::ops::prelude::*;
 
 /// `c / √(mean(c²) + ε) · weight [+ bias]` with `c = x − mean(x)`, means over the last axis (Ba et al., 1607.06450).
 pub fn layer_norm<V: Vocab>(x: V, weight: V, bias: Option<V>, epsilon: V) -> V {
@@ -39,16 +35,10 @@ fn along_last(x: &TensorType, t: &TensorType) -> Result<(), TypeError> {
 
 impl OpDef for LayerNormalization {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let (first, weight) = if self.bias {
-            let [first, weight, bias] = operands(x)?;
-            along_last(first, bias)?;
-            (first, weight)
-        } else {
-            let [first, weight] = operands(x)?;
-            (first, weight)
-        };
+        let ([first, weight], bias) = operands_and_bias(x, self.bias)?;
         float(first)?;
         along_last(first, weight)?;
+        bias.map_or(Ok(()), |bias| along_last(first, bias))?;
         if first.shape.last().is_some_and(|d| d.is(0)) {
             return fail(format!("the last axis of {first} is empty"));
         }
@@ -60,9 +50,9 @@ impl OpDef for LayerNormalization {
     fn vjp<'g>(&self, _: &Vjp<'g, '_>) -> Grad<'g> {
         Grad::ByDecomposition
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.since("LayerNormalization", 17)?;
-        s.node("LayerNormalization").int("axis", -1).float("epsilon", self.epsilon.0).done()
+        Ok(s.node("LayerNormalization").int("axis", -1).float("epsilon", self.epsilon.0))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "LayerNormalization", 17)]
@@ -107,9 +97,6 @@ impl OpDef for LayerNormalization {
     }
     fn linear_in(&self, x: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![(1..x.len()).collect()]
-    }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
     }
     fn definition<'g>(&self, x: &[T<'g>]) -> Option<Vec<T<'g>>> {
         let [x, weight, ref bias @ ..] = *x else { return None };

@@ -85,7 +85,7 @@ where
         if part == 1 {
             for (k, y) in y.chunks_exact_mut(steps.max(1)).enumerate() {
                 let w = &w[k * kernel..][..kernel];
-                taps(slides, |tap, i, j| add_tap(x, w[tap], slides, i, j, y));
+                taps(slides, |tap, i, j| each_seen(x, slides, i, j, y, |y, x| *y += w[tap] * x));
             }
             continue;
         }
@@ -95,7 +95,10 @@ where
             for c in 0..part {
                 let x = &x[c * image..][..image];
                 let columns = &mut columns[c * kernel * steps..][..kernel * steps];
-                taps(slides, |tap, i, j| unfold_tap(x, slides, i, j, &mut columns[tap * steps..][..steps]));
+                // Steps outside of the image are zero from the start.
+                taps(slides, |tap, i, j| {
+                    each_seen(x, slides, i, j, &mut columns[tap * steps..][..steps], |column, x| *column = x);
+                });
             }
             &columns
         };
@@ -107,25 +110,12 @@ where
     Array::from_shape_vec(IxDyn(&shape), y).expect("n × o × steps elements")
 }
 
-/// Adds `w · x` shifted by tap `(i, j)`.
-fn add_tap<A>(x: &[A], w: A, slides: &[Slide; 2], i: usize, j: usize, y: &mut [A])
-where
-    A: Element + LinalgScalar + AddAssign,
-{
+/// Calls `f` with each step and the pixel that tap `(i, j)` sees there. Steps at which it is outside of the image are left.
+fn each_seen<A: Copy>(x: &[A], slides: &[Slide; 2], i: usize, j: usize, y: &mut [A], f: impl Fn(&mut A, A)) {
     let stride = slides[1].stride;
     rows_inside(slides, i, j, |step, pixel, count| {
         for (y, &x) in y[step..step + count].iter_mut().zip(x[pixel..].iter().step_by(stride)) {
-            *y += w * x;
-        }
-    });
-}
-
-/// Writes what tap `(i, j)` sees at each step. Steps outside of the image are left: they are zero from the start.
-fn unfold_tap<A: Element>(x: &[A], slides: &[Slide; 2], i: usize, j: usize, column: &mut [A]) {
-    let stride = slides[1].stride;
-    rows_inside(slides, i, j, |step, pixel, count| {
-        for (c, &x) in column[step..step + count].iter_mut().zip(x[pixel..].iter().step_by(stride)) {
-            *c = x;
+            f(y, x);
         }
     });
 }

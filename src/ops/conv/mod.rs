@@ -10,16 +10,11 @@ mod transpose;
 
 pub use transpose::ConvTranspose;
 
-use super::check::{equal, fail, float, operands, rank, same_dtype};
+use super::check::{equal, fail, float, operands_and_bias, rank, same_dtype};
+use super::prelude::*;
 use super::region::{Narrowed, overlap};
-use super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Say, Site, Spell, Traits, Unread, Unspellable, Vjp,
-    Wanted, op,
-};
-use crate::build::T;
-use crate::ir::{Array, Bindings, Dim, Element, Tensor, TensorType, TypeError};
+use super::{Binary, BinaryKind};
 use kernel::Slide;
-use ndarray::LinalgScalar;
 
 op! {
     /// `y[n, o, i, j] = Σ_{c,p,q} x[n, c, i·s₀ + p·d₀ − top, j·s₁ + q·d₁ − left] · w[o, c, p, q]` on
@@ -206,14 +201,12 @@ impl Conv {
     }
 
     /// The attributes in ONNX, and the kernel size where it is known.
-    fn spell<'s, 'a>(&self, say: Say<'s, 'a>, w: &TensorType) -> Say<'s, 'a> {
-        let say = say.x(0).x(1);
-        let say = if self.bias { say.x(2) } else { say };
-        let say = say.ints("strides", self.strides).ints("pads", self.pads).ints("dilations", self.dilations);
-        let say = say.int("group", self.groups as i64);
+    fn spell(&self, call: Call, w: &TensorType) -> Call {
+        let call = call.ints("strides", self.strides).ints("pads", self.pads).ints("dilations", self.dilations);
+        let call = call.int("group", self.groups as i64);
         match (w.shape[2].size(), w.shape[3].size()) {
-            (Some(h), Some(w)) => say.ints("kernel_shape", [h, w]),
-            _ => say,
+            (Some(h), Some(w)) => call.ints("kernel_shape", [h, w]),
+            _ => call,
         }
     }
 }
@@ -232,25 +225,16 @@ fn images(x: &TensorType, w: &TensorType) -> Result<(), TypeError> {
     if w.shape[2..].iter().any(|d| d.is(0)) { fail(format!("the kernel {w} is empty")) } else { Ok(()) }
 }
 
-/// `y: [n, o, …]` plus `bias: [o]`.
-fn add_bias<A: Element + LinalgScalar>(y: Array<A>, bias: &Array<A>) -> Array<A> {
-    let column = bias.view().into_shape_with_order([bias.len(), 1, 1]).expect("a vector, by the type rule");
-    (y.into_owned() + column).into_shared()
-}
-
 impl OpDef for Conv {
     fn infer(&self, x: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let [x, w] = if self.bias {
-            let [x, w, c] = operands(x)?;
+        let ([x, w], bias) = operands_and_bias(x, self.bias)?;
+        self.check()?;
+        images(x, w)?;
+        if let Some(c) = bias {
             same_dtype(x, c)?;
             rank(c, 1)?;
             equal(format_args!("outputs of {w} and size of the bias {c}"), &w.shape[0], &c.shape[0])?;
-            [x, w]
-        } else {
-            operands(x)?
-        };
-        self.check()?;
-        images(x, w)?;
+        }
         let groups = Dim::from(self.groups);
         equal(format_args!("channels of {x} and of {w} in {groups} groups"), &x.shape[1], &(&w.shape[1] * &groups))?;
         if w.shape[0].exact_div(&groups).is_none() {
@@ -274,7 +258,7 @@ impl OpDef for Conv {
         }
         Ok(vec![TensorType::new(x.dtype, shape)])
     }
-    fn eval(&self, x: &[Tensor], _: &Bindings) -> Result<Vec<Tensor>, EvalError> {
+    fn eval(&self, x: &[Tensor], env: &Bindings) -> Result<Vec<Tensor>, EvalError> {
         let (image, size) = (&x[0].shape()[2..], &x[1].shape()[2..]);
         let steps = |i: usize| {
             let room =
@@ -285,17 +269,14 @@ impl OpDef for Conv {
             return Err(EvalError(format!("conv: a kernel of {size:?} does not fit in an image of {image:?}")));
         };
         let slides = self.slides(image, size, &[h, w]);
-        Ok(vec![match (&x[0], &x[1], x.get(2)) {
-            (Tensor::F32(x), Tensor::F32(w), None) => Tensor::F32(kernel::correlate(x, w, &slides, self.groups)),
-            (Tensor::F64(x), Tensor::F64(w), None) => Tensor::F64(kernel::correlate(x, w, &slides, self.groups)),
-            (Tensor::F32(x), Tensor::F32(w), Some(Tensor::F32(c))) => {
-                Tensor::F32(add_bias(kernel::correlate(x, w, &slides, self.groups), c))
-            }
-            (Tensor::F64(x), Tensor::F64(w), Some(Tensor::F64(c))) => {
-                Tensor::F64(add_bias(kernel::correlate(x, w, &slides, self.groups), c))
-            }
-            _ => return Err(EvalError("conv of other than float tensors of one type".into())),
-        }])
+        let y = match (&x[0], &x[1]) {
+            (Tensor::F32(x), Tensor::F32(w)) => Tensor::F32(kernel::correlate(x, w, &slides, self.groups)),
+            (Tensor::F64(x), Tensor::F64(w)) => Tensor::F64(kernel::correlate(x, w, &slides, self.groups)),
+            _ => return Err(EvalError("conv of other than two float tensors of one type".into())),
+        };
+        let Some(bias) = x.get(2) else { return Ok(vec![y]) };
+        let column = bias.reshape(&[bias.len(), 1, 1]);
+        Binary { kind: BinaryKind::Add }.eval(&[y, column], env)
     }
     fn vjp<'g>(&self, v: &Vjp<'g, '_>) -> Grad<'g> {
         let (x, w, g) = (v.x[0], v.x[1], v.grad(0));
@@ -307,24 +288,17 @@ impl OpDef for Conv {
         let (Some(h), Some(w_)) = (left_over(0), left_over(1)) else {
             return Grad::Never("the rows that its stride leaves over depend on a symbol");
         };
-        let back = ConvTranspose {
-            strides: self.strides,
-            pads: self.pads,
-            dilations: self.dilations,
-            output_padding: [h, w_],
-            groups: self.groups,
-        };
-        let dx = x.builder().apply(back, &[g, w]);
+        let dx = x.builder().apply(ConvTranspose::of(self, [h, w_]), &[g, w]);
         let mut to = vec![Some(dx), Some(self.weight_gradient(x, g, [w.dim(2), w.dim(3)]))];
         if self.bias {
             to.push(Some(g.sum(&[0, 2, 3])));
         }
         Grad::To(to)
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.bf16_since("Conv", 22)?;
         let w = s.x[1];
-        self.spell(s.node("Conv"), w).done()
+        Ok(self.spell(s.node("Conv"), w))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "Conv", 7)]
@@ -367,7 +341,7 @@ impl OpDef for Conv {
     }
     /// Of the image what the window sees; of groups those that it meets.
     fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        let mut n = w.narrowed(self, if self.groups == 1 { &[] } else { &[1] });
+        let mut n = w.narrowed(if self.groups == 1 { &[] } else { &[1] });
         let mut op = self.clone();
         if self.groups > 1 {
             op.groups = self.some_groups(&mut n, &w.y[0]).unwrap_or(self.groups);

@@ -1,13 +1,8 @@
 //! The adjoint of a convolution in its image.
 
 use super::super::check::{equal, fail, operands};
-use super::super::{
-    Along, Cost, EvalError, Grad, Link, OnnxOp, OpDef, Sample, Site, Spell, Traits, Unread, Unspellable, Vjp, Wanted,
-    op,
-};
 use super::{Conv, images, kernel, span};
-use crate::build::T;
-use crate::ir::{Bindings, Dim, Tensor, TensorType, TypeError};
+use crate::ops::prelude::*;
 
 op! {
     /// Each pixel of `x: [n, in, height, width]` adds its multiple of the kernel `w: [in, out/groups, kh, kw]`
@@ -29,6 +24,11 @@ op! {
 }
 
 impl ConvTranspose {
+    /// The adjoint of a convolution, whose bias plays no part in it.
+    pub(super) fn of(c: &Conv, output_padding: [usize; 2]) -> Self {
+        Self { strides: c.strides, pads: c.pads, dilations: c.dilations, output_padding, groups: c.groups }
+    }
+
     /// The convolution that this is the adjoint of.
     fn adjoint(&self) -> Conv {
         Conv { strides: self.strides, pads: self.pads, dilations: self.dilations, groups: self.groups, bias: false }
@@ -82,18 +82,17 @@ impl OpDef for ConvTranspose {
         let dx = g.conv(self.adjoint(), w, None);
         Grad::To(vec![Some(dx), Some(self.adjoint().weight_gradient(g, x, [w.dim(2), w.dim(3)]))])
     }
-    fn onnx(&self, s: &mut Spell<'_>) -> Result<(), Unspellable> {
+    fn onnx(&self, s: &Spell<'_>) -> Result<Call, Unspellable> {
         s.bf16_since("ConvTranspose", 22)?;
         let w = s.x[1];
-        self.adjoint().spell(s.node("ConvTranspose"), w).ints("output_padding", self.output_padding).done()
+        Ok(self.adjoint().spell(s.node("ConvTranspose"), w).ints("output_padding", self.output_padding))
     }
     fn onnx_ops() -> Vec<OnnxOp> {
         vec![("", "ConvTranspose", 7)]
     }
     fn read<'g>(s: &Site<'_, 'g>) -> Result<Vec<T<'g>>, Unread> {
         let (x, w) = (s.x(0)?, s.x(1)?);
-        let Conv { strides, pads, dilations, groups, .. } = Conv::read_attributes(s, x, w)?;
-        let op = Self { strides, pads, dilations, output_padding: s.sizes("output_padding", 0)?, groups };
+        let op = Self::of(&Conv::read_attributes(s, x, w)?, s.sizes("output_padding", 0)?);
         let y = s.builder.apply(op, &[x, w]);
         let column = |c: T<'g>| c.reshape([c.dim(0), 1.into(), 1.into()]);
         Ok(vec![if s.has(2) { y + column(s.x(2)?) } else { y }])
@@ -120,17 +119,8 @@ impl OpDef for ConvTranspose {
     fn linear_in(&self, _: &[&TensorType]) -> Vec<Vec<usize>> {
         vec![vec![0], vec![1]]
     }
-    fn restricted<'g>(&self, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-        w.by_elements(self)
-    }
     fn samples() -> Vec<Sample> {
-        let of = |c: Conv, output_padding: [usize; 2]| Self {
-            strides: c.strides,
-            pads: c.pads,
-            dilations: c.dilations,
-            output_padding,
-            groups: c.groups,
-        };
+        let of = |c: Conv, output_padding| Self::of(&c, output_padding);
         let c = Conv::new;
         vec![
             Sample::new(of(c(), [0, 0]), [&[2, 3, 3, 4], &[3, 2, 1, 1]]),
@@ -151,7 +141,7 @@ mod tests {
     use crate::ir::DType;
 
     fn upsample(output_padding: [usize; 2]) -> ConvTranspose {
-        ConvTranspose { strides: [2, 2], pads: [0; 4], dilations: [1; 2], output_padding, groups: 1 }
+        ConvTranspose::of(&Conv::new().stride(2), output_padding)
     }
 
     #[test]
@@ -169,13 +159,7 @@ mod tests {
         let conv = Conv { pads: [1, 0, 0, 1], ..Conv::new().stride(2) };
         let y = conv.eval(&[x.clone(), w.clone()], &Bindings::new()).expect("fits").remove(0);
         let g = Tensor::new(y.shape(), (0..y.len()).map(|i| (i as f64).sin()).collect());
-        let back = ConvTranspose {
-            strides: conv.strides,
-            pads: conv.pads,
-            dilations: conv.dilations,
-            output_padding: [1, 1],
-            groups: 1,
-        };
+        let back = ConvTranspose::of(&conv, [1, 1]);
         let dx = back.eval(&[g.clone(), w], &Bindings::new()).expect("fits").remove(0);
         assert_eq!(dx.shape(), x.shape());
         let dot = |a: &Tensor, b: &Tensor| a.to_f64_vec().iter().zip(b.to_f64_vec()).map(|(a, b)| a * b).sum::<f64>();

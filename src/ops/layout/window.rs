@@ -8,7 +8,7 @@ use crate::ops::{Along, Link, OpDef, Wanted};
 
 pub(super) fn reshape<'g>(op: &Reshape, w: &Wanted<'g, '_>) -> Option<T<'g>> {
     let mut to = op.to.clone();
-    let mut n = w.narrowed(op, &[]);
+    let mut n = w.narrowed(&[]);
     let types = [&w.x[0].ty()];
     for Link { axis, result, how, .. } in op.axes(&types, &[]) {
         let Some((_, r)) = result else { continue };
@@ -34,7 +34,7 @@ pub(super) fn reshape<'g>(op: &Reshape, w: &Wanted<'g, '_>) -> Option<T<'g>> {
 }
 
 pub(super) fn slice<'g>(op: &Slice, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-    let mut n = w.narrowed(op, &[]);
+    let mut n = w.narrowed(&[]);
     let Some((start, size)) = n.rest.axes[op.axis].take() else { return n.apply(op.clone()) };
     let start = &op.start + start * op.step;
     let end = if size.is(0) { start.clone() } else { &start + (&size - 1) * op.step + 1 };
@@ -42,7 +42,7 @@ pub(super) fn slice<'g>(op: &Slice, w: &Wanted<'g, '_>) -> Option<T<'g>> {
 }
 
 pub(super) fn pad<'g>(op: &Pad, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-    let (mut n, size) = (w.narrowed(op, &[]), w.x[0].dim(op.axis as i64));
+    let (mut n, size) = (w.narrowed(&[]), w.x[0].dim(op.axis as i64));
     let met = n.rest.axes[op.axis].as_ref().and_then(|window| overlap(window, &op.before.into(), &size));
     let Some(met) = met else { return n.apply(op.clone()) };
     let Some(met) = met else { return Some(n.x[0].scalar(op.value.0).expand(w.to.shape(&w.y[0].shape))) };
@@ -53,7 +53,7 @@ pub(super) fn pad<'g>(op: &Pad, w: &Wanted<'g, '_>) -> Option<T<'g>> {
 }
 
 pub(super) fn concat<'g>(op: &Concat, w: &Wanted<'g, '_>) -> Option<T<'g>> {
-    let mut n = w.narrowed(op, &[]);
+    let mut n = w.narrowed(&[]);
     if let Some(window) = &n.rest.axes[op.axis] {
         let (mut at, mut parts) = (Dim::known(0), Some(Vec::new()));
         for x in &n.x {

@@ -1,6 +1,6 @@
 //! `x·(erf(x/√2) + 1)·½` becomes Gelu.
 
-use crate::ops::{Gelu, Op, UnaryKind, composite};
+use crate::ops::{Activation, ActivationKind, Op, UnaryKind, composite};
 use crate::rewrite::{Row, Rule};
 
 /// Exact GELU.
@@ -8,7 +8,7 @@ pub(super) const RULE: Rule = Rule {
     row: Row { name: "gelu", doc: "x·(erf(x/√2) + 1)·½ becomes Gelu" },
     lhs: |x| composite::gelu(x.any("x")),
     when: |_, _| Ok(()),
-    rhs: |_, var| var("x").builder().apply_all(Gelu {}, &[var("x")]),
+    rhs: |_, var| var("x").builder().apply_all(Activation { kind: ActivationKind::Gelu }, &[var("x")]),
     results: &[],
     hint: Some(|op| matches!(op, Op::Unary(u) if u.kind == UnaryKind::Erf)),
 };

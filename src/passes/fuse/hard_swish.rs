@@ -1,6 +1,6 @@
 //! `x·clamp(x + 3, 0, 6)/6` becomes `HardSwish`.
 
-use crate::ops::{HardSwish, composite};
+use crate::ops::{Activation, ActivationKind, composite};
 use crate::rewrite::{Row, Rule};
 
 /// Hard swish (Howard et al. 2019, arXiv 1905.02244).
@@ -8,7 +8,7 @@ pub(super) const RULE: Rule = Rule {
     row: Row { name: "hard-swish", doc: "x·clamp(x + 3, 0, 6)/6 becomes HardSwish" },
     lhs: |x| composite::hard_swish(x.any("x")),
     when: |_, _| Ok(()),
-    rhs: |_, var| var("x").builder().apply_all(HardSwish {}, &[var("x")]),
+    rhs: |_, var| var("x").builder().apply_all(Activation { kind: ActivationKind::HardSwish }, &[var("x")]),
     results: &[],
     hint: None,
 };

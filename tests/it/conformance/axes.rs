@@ -222,7 +222,7 @@ fn fragment(case: &Case, r: usize, windows: &[(usize, (usize, usize))]) -> Optio
     let (x, y) = (case.inputs(&b), case.result_types());
     let region = Region::whole(r, y[r].rank());
     let region = windows.iter().fold(region, |to, &(axis, (start, size))| to.narrow(axis, start, size));
-    let part = case.op.def().restricted(&Wanted { b: &b, x: &x, y: &y, to: &region })?;
+    let part = case.op.def().restricted(&Wanted { b: &b, op: &case.op, x: &x, y: &y, to: &region })?;
     b.output("part", part);
     let g = b.finish().unwrap_or_else(|e| panic!("{:?} in {region:?}: {e}", case.op));
     let live = g.live();
