@@ -88,10 +88,9 @@ impl Profile {
         if times.is_empty() {
             return Err(ProfileError::Empty("kernel"));
         }
-        let kernel = |((node, op), mut v): ((&str, &str), Vec<f64>)| {
-            v.sort_by(f64::total_cmp);
+        let kernel = |((node, op), v): ((&str, &str), Vec<f64>)| {
             let calls = v.len() as f64 / runs as f64;
-            let seconds = super::quantile(&v, 0.5) * calls;
+            let seconds = super::median(v) * calls;
             Kernel { node: node.to_owned(), op: op.to_owned(), seconds, calls }
         };
         Ok(Self { runs, kernels: times.into_iter().map(kernel).collect() })

@@ -141,16 +141,8 @@ fn map<'n>(g: &Graph, names: &[&'n str], prefix: &str) -> (Vec<(&'n str, Candida
 /// Returns the runs of consecutive nodes in a module.
 fn stretches(g: &Graph, module: &str) -> Vec<Vec<NodeId>> {
     let inside = |path: &str| path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    let (mut all, mut open) = (Vec::new(), Vec::new());
-    for (id, n) in g.nodes() {
-        if module.is_empty() || inside(g.scope_path(n.origin.scope)) {
-            open.push(id);
-        } else if !open.is_empty() {
-            all.push(std::mem::take(&mut open));
-        }
-    }
-    if !open.is_empty() {
-        all.push(open);
-    }
-    all
+    let nodes: Vec<(NodeId, bool)> =
+        g.nodes().map(|(id, n)| (id, module.is_empty() || inside(g.scope_path(n.origin.scope)))).collect();
+    let runs = nodes.chunk_by(|a, b| a.1 == b.1).filter(|run| run[0].1);
+    runs.map(|run| run.iter().map(|(id, _)| *id).collect()).collect()
 }

@@ -142,31 +142,16 @@ fn node(node: &Node) -> Result<NodeProto, EncodeError> {
 }
 
 fn attribute(node: &Node, name: &str, value: &Attribute) -> Result<AttributeProto, EncodeError> {
-    let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
-    let kind = match value {
-        Attribute::Int(i) => {
-            proto.i = Some(*i);
-            AttributeType::Int
-        }
-        Attribute::Float(f) => {
-            proto.f = Some(*f);
-            AttributeType::Float
-        }
-        Attribute::String(s) => {
-            proto.s = Some(Bytes::copy_from_slice(s.as_bytes()));
-            AttributeType::String
-        }
-        Attribute::Ints(ints) => {
-            proto.ints.clone_from(ints);
-            AttributeType::Ints
-        }
-        Attribute::Floats(floats) => {
-            proto.floats.clone_from(floats);
-            AttributeType::Floats
-        }
+    let blank = AttributeProto::default;
+    let bytes = |s: &String| Bytes::copy_from_slice(s.as_bytes());
+    let (kind, proto) = match value {
+        Attribute::Int(i) => (AttributeType::Int, AttributeProto { i: Some(*i), ..blank() }),
+        Attribute::Float(f) => (AttributeType::Float, AttributeProto { f: Some(*f), ..blank() }),
+        Attribute::String(s) => (AttributeType::String, AttributeProto { s: Some(bytes(s)), ..blank() }),
+        Attribute::Ints(ints) => (AttributeType::Ints, AttributeProto { ints: ints.clone(), ..blank() }),
+        Attribute::Floats(floats) => (AttributeType::Floats, AttributeProto { floats: floats.clone(), ..blank() }),
         Attribute::Strings(strings) => {
-            proto.strings = strings.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect();
-            AttributeType::Strings
+            (AttributeType::Strings, AttributeProto { strings: strings.iter().map(bytes).collect(), ..blank() })
         }
         Attribute::Tensor(tensor) => {
             payload(tensor)?;
@@ -178,8 +163,7 @@ fn attribute(node: &Node, name: &str, value: &Attribute) -> Result<AttributeProt
                     return Err(EncodeError::TensorAttribute { node: node.name.clone(), attribute: name.to_owned() });
                 }
             }
-            proto.t = Some(Box::new(t));
-            AttributeType::Tensor
+            (AttributeType::Tensor, AttributeProto { t: Some(Box::new(t)), ..blank() })
         }
         Attribute::Unsupported(kind) => {
             return Err(EncodeError::Attribute {
@@ -189,8 +173,7 @@ fn attribute(node: &Node, name: &str, value: &Attribute) -> Result<AttributeProt
             });
         }
     };
-    proto.r#type = Some(kind.into());
-    Ok(proto)
+    Ok(AttributeProto { name: name.to_owned(), r#type: Some(kind.into()), ..proto })
 }
 
 fn value_info(value: &ValueInfo) -> ValueInfoProto {

@@ -63,46 +63,25 @@ pub struct Written {
 }
 
 /// Why a model could not be written. Nothing is left behind, and what stood there before stands there still.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// A path that names no file.
     #[error("cannot write a model to {}: {why}", path.display())]
-    Path {
-        /// The path asked for.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    Path { path: PathBuf, why: &'static str },
     /// The system refused: disk full, folder missing, no permission.
     #[error("cannot write {}: {source}", path.display())]
-    Io {
-        /// The file that was to appear.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
     /// The model is not expressible.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The supplier of tensor bytes failed.
     #[error("cannot supply the bytes of `{name}`: {source}")]
-    Supply {
-        /// The initializer.
-        name: String,
-        /// What the supplier says.
-        source: Box<dyn Error + Send + Sync>,
-    },
+    Supply { name: String, source: Box<dyn Error + Send + Sync> },
     /// The supplier gave more or fewer bytes than the tensor has.
     #[error("`{name}` takes {expected} bytes, but {found} were supplied")]
-    Size {
-        /// The initializer.
-        name: String,
-        /// Bytes by type and extents.
-        expected: u64,
-        /// Bytes supplied.
-        found: u64,
-    },
+    Size { name: String, expected: u64, found: u64 },
     /// More than one protobuf message can hold.
     #[error(
         "{0} bytes are more than one file can hold; a model file ends at 2147483647 bytes, protobuf's limit: put tensors into external data"

@@ -37,6 +37,12 @@ impl<'t> Cursor<'t> {
         self.at
     }
 
+    /// Skips spaces and returns the number of bytes read.
+    pub(super) fn start(&mut self) -> usize {
+        self.skip(false);
+        self.at
+    }
+
     fn rest(&self) -> &'t str {
         &self.text[self.at..]
     }

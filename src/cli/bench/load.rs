@@ -5,7 +5,6 @@ use super::super::args::{Bench, BenchLoad};
 use super::super::{Exit, Failure, Outcome, engine, output};
 use super::{Inputs, Subject};
 use crate::bench::{self, Clock as _, Machine, Memory, Sizes};
-use crate::runtime::SessionOptions;
 use clap::ValueEnum as _;
 use serde::{Deserialize, Serialize};
 use std::process::{Command, Stdio};
@@ -48,11 +47,8 @@ pub(super) fn measure(
 }
 
 fn median(all: &[Loading]) -> Option<Loading> {
-    let of = |f: &dyn Fn(&Loading) -> Option<f64>| {
-        let mut v: Vec<f64> = all.iter().filter_map(f).collect();
-        v.sort_by(f64::total_cmp);
-        (!v.is_empty()).then(|| bench::quantile(&v, 0.5))
-    };
+    let of =
+        |f: &dyn Fn(&Loading) -> Option<f64>| Some(bench::median(all.iter().filter_map(f))).filter(|m| !m.is_nan());
     let bytes = |f: fn(&Loading) -> Option<u64>| of(&|l| f(l).map(|n| n as f64)).map(|n| n as u64);
     Some(Loading { create: of(&|l| Some(l.create))?, memory: bytes(|l| l.memory), peak: bytes(|l| l.peak) })
 }
@@ -87,12 +83,7 @@ fn once(a: &Bench, s: &Subject, threads: Option<usize>, inputs: &Inputs) -> Resu
 /// Loads one model and runs it once: the process that [`once`] starts.
 pub(in crate::cli) fn run(a: &BenchLoad) -> Outcome {
     let engine = engine::choose(&a.engine, &a.engine.provider)?;
-    let options = SessionOptions {
-        threads: a.engine.threads,
-        providers: a.engine.provider.clone(),
-        allow_cpu_nodes: a.engine.allow_cpu_nodes,
-        ..SessionOptions::default()
-    };
+    let options = engine::options(&a.engine, a.engine.provider.clone());
     let before = Memory::of_this_process();
     let clock = Machine::start();
     let mut session = engine.load(&a.model, &options)?;
