@@ -6,14 +6,13 @@
 
 use super::args::Verify;
 use super::compare::{Row, Tolerance};
-use super::files::{self, Tensors};
+use super::files::Tensors;
 use super::verify::Compared;
 use super::{Failure, build};
-use crate::compile::metadata;
 use crate::eval;
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::Graph;
-use crate::template::{Model, Source};
+use crate::template::Model;
 use crate::variants::Declare;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -71,12 +70,7 @@ fn model(a: &Verify) -> Result<Model, Failure> {
     if a.declared.config.is_some() || a.declared.variant.is_some() {
         return build::resolve(&a.declared);
     }
-    let file = files::read_model(&a.file)?;
-    let at = a.file.display().to_string();
-    let text = files::metadata(&file, metadata::MODEL).ok_or_else(|| {
-        Failure::bad_file(format!("{at} does not say which model it was built from; give --variant or --config"))
-    })?;
-    Model::resolve(&Source::Text(&at, text), &a.declared.sets).map_err(Failure::bad_file)
+    build::model_in(&a.file, &a.declared.sets)
 }
 
 /// Values that may be a module's output.

@@ -29,14 +29,9 @@ pub enum EncodeError {
         "initializer `{name}` refers to `{location}`: read the model together with its external data, then write it"
     )]
     Unresolved { name: String, location: String },
-    /// The size of an initializer is not known.
-    #[error(
-        "`{name}` is {elem}{dims:?}: the size in bytes is not known (negative extents, overflow or a type of no fixed size)"
-    )]
-    NoSize { name: String, elem: ElemType, dims: Vec<i64> },
-    /// The bytes do not fit type and extents.
-    #[error("`{name}` is {elem}{dims:?}, which takes {expected} bytes, but has {found}")]
-    Size { name: String, elem: ElemType, dims: Vec<i64>, expected: u64, found: u64 },
+    /// The bytes of a tensor do not fit its type and extents.
+    #[error("tensor `{name}` ({elem}{dims:?}): {why}")]
+    Tensor { name: String, elem: ElemType, dims: Vec<i64>, why: String },
 }
 
 /// Encodes the model without its graph.
@@ -96,29 +91,16 @@ pub(super) fn header(tensor: &Initializer, external: Option<(&str, u64, u64)>) -
 
 /// Returns the number of bytes that follow the header of `tensor`: 0 for strings, which are inside it.
 pub(super) fn payload(tensor: &Initializer) -> Result<u64, EncodeError> {
-    let mismatch = |expected, found| EncodeError::Size {
+    if let TensorData::External { location, .. } = &tensor.data {
+        return Err(EncodeError::Unresolved { name: tensor.name.clone(), location: location.clone() });
+    }
+    let bytes = tensor.checked_len().map_err(|why| EncodeError::Tensor {
         name: tensor.name.clone(),
         elem: tensor.elem,
         dims: tensor.dims.clone(),
-        expected,
-        found,
-    };
-    let no_size = || EncodeError::NoSize { name: tensor.name.clone(), elem: tensor.elem, dims: tensor.dims.clone() };
-    match &tensor.data {
-        TensorData::Strings(strings) if tensor.elem == ElemType::STRING => {
-            let (expected, found) = (tensor.element_count().ok_or_else(no_size)?, strings.len() as u64);
-            if expected == found { Ok(0) } else { Err(mismatch(expected, found)) }
-        }
-        TensorData::Inline(data) => {
-            let (expected, found) = (tensor.byte_len().ok_or_else(no_size)?, data.len() as u64);
-            if expected == found { Ok(expected) } else { Err(mismatch(expected, found)) }
-        }
-        TensorData::Deferred => tensor.byte_len().ok_or_else(no_size),
-        TensorData::Strings(_) => Err(no_size()),
-        TensorData::External { location, .. } => {
-            Err(EncodeError::Unresolved { name: tensor.name.clone(), location: location.clone() })
-        }
-    }
+        why,
+    })?;
+    Ok(if matches!(tensor.data, TensorData::Strings(_)) { 0 } else { bytes })
 }
 
 fn entry(key: &str, value: &str) -> StringStringEntryProto {

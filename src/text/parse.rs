@@ -206,10 +206,7 @@ impl Reader {
         let op = Op::parse(mnemonic, attrs).map_err(|e| c.error_at(at_op, e))?;
         c.expect(':')?;
         let at_types = c.start();
-        let mut types = vec![tensor_type(c, &self.symbols)?];
-        while c.eat(',') {
-            types.push(tensor_type(c, &self.symbols)?);
-        }
+        let types = c.list(|c| tensor_type(c, &self.symbols))?;
         if !op.allowed(self.g.stage) {
             return Err(c.error_at(at_op, format!("{mnemonic} may not occur at stage {}", self.g.stage)));
         }
@@ -232,15 +229,9 @@ impl Reader {
     }
 
     fn operands(&self, c: &mut Cursor<'_>) -> Result<Operands> {
-        let mut operands = Operands::new();
-        if matches!(c.peek(), Some('{' | ':')) {
-            return Ok(operands);
-        }
-        loop {
-            operands.push(self.value(c)?);
-            if !c.eat(',') {
-                return Ok(operands);
-            }
+        match c.peek() {
+            Some('{' | ':') => Ok(Operands::new()),
+            _ => Ok(c.list(|c| self.value(c))?.into()),
         }
     }
 

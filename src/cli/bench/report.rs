@@ -44,7 +44,7 @@ fn heading(run: &Run) -> String {
 
 /// Loading, memory and agreement.
 fn other_figures(run: &Run) -> String {
-    let unit = Unit::of(run.results[0].loading.map_or(0.0, |l| l.create));
+    let unit = Unit::of(run.results[0].loading.map_or(0.0, |l| l.seconds));
     let loaded = run.results.iter().any(|m| m.loading.is_some());
     let several = run.results.len() > 1;
     let mut headings = vec!["model".to_owned()];
@@ -56,7 +56,7 @@ fn other_figures(run: &Run) -> String {
         let mut row = vec![m.subject.label.clone()];
         if loaded {
             let bytes = |n: Option<u64>| n.map_or("-".to_owned(), output::bytes);
-            row.push(m.loading.map_or("-".to_owned(), |l| unit.figure(l.create)));
+            row.push(m.loading.map_or("-".to_owned(), |l| unit.figure(l.seconds)));
             row.extend([m.loading.and_then(|l| l.memory), m.loading.and_then(|l| l.peak)].map(bytes));
         }
         row.extend((several && i > 0).then(|| match m.agreement.difference {
@@ -165,12 +165,10 @@ pub(super) fn json(a: &Bench, engine: &str, runs: &[Run]) -> Result<(), Failure>
 }
 
 fn model(a: &Bench, m: &Measured) -> Value {
-    let rows = |rows: Vec<Row>| -> Value {
-        let row = |r: &Row| json!({ "name": r.name, "seconds": r.seconds, "share": r.share, "kernels": r.calls });
-        rows.iter().map(row).collect()
+    let profile = |p: &Profile| {
+        let blocks = p.by_block(a.profiling.each_layer);
+        json!({ "runs": p.runs, "seconds": p.seconds(), "blocks": blocks, "ops": p.by_op() })
     };
-    let (blocks, ops) = (|p: &Profile| rows(p.by_block(a.profiling.each_layer)), |p: &Profile| rows(p.by_op()));
-    let profile = |p: &Profile| json!({ "runs": p.runs, "seconds": p.seconds(), "blocks": blocks(p), "ops": ops(p) });
     let inputs = m.inputs.iter().map(|(name, ty)| (name.clone(), Value::from(ty.clone())));
     json!({
         "label": m.subject.label, "file": m.subject.model.display().to_string(), "provider": m.subject.provider.name(),
@@ -179,8 +177,8 @@ fn model(a: &Bench, m: &Measured) -> Value {
         "wall": { "min": m.wall.min, "p50": m.wall.p50, "p90": m.wall.p90, "p99": m.wall.p99, "rounds": m.series.wall },
         "processor": m.processor.map(|p50| json!({ "p50": p50, "rounds": m.series.processor })),
         "ratio": m.ratio, "processor_ratio": m.processor_ratio,
-        "load": m.loading.map(|l| json!({ "seconds": l.create, "memory": l.memory, "peak": l.peak })),
-        "outputs": { "difference": m.agreement.difference, "unmatched": m.agreement.unmatched, "nan": m.agreement.nan },
+        "load": m.loading,
+        "outputs": m.agreement,
         "disturbances": m.disturbances,
         "profile": m.profile.as_ref().map(profile),
     })
