@@ -43,7 +43,7 @@ pub(super) fn run(a: &Opt) -> Outcome {
 
 /// Every pass in order, and every rule with the passes that apply it.
 fn list() -> String {
-    let all = passes::all().into_iter().map(|p| [p.name, if p.required { "required" } else { "" }, p.doc]);
+    let all = passes::all().iter().map(|p| [p.name, if p.required { "required" } else { "" }, p.doc]);
     let mut rules: BTreeMap<Row, Vec<&str>> = BTreeMap::new();
     for p in passes::all() {
         p.rules.iter().for_each(|r| rules.entry(*r).or_default().push(p.name));

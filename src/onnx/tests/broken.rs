@@ -56,7 +56,7 @@ fn what_a_file_cannot_say_is_refused() {
     assert!(fails(&|m| m.graph.initializers.extend(vec![giant.clone(); 5])).contains("more than one file"));
     assert!(fails(&|m| m.graph.initializers[0].dims[0] = -1).contains("`w`"));
     let five = Initializer::inline("five", DType::F32, &[5], vec![0; 4]);
-    assert!(fails(&|m| m.graph.initializers.push(five.clone())).contains("takes 20 bytes, but has 4"));
+    assert!(fails(&|m| m.graph.initializers.push(five.clone())).contains("20 bytes expected, 4 found"));
     let subgraph = ("then".to_owned(), Attribute::Unsupported("a subgraph".to_owned()));
     assert!(fails(&|m| m.graph.nodes[0].attributes.push(subgraph.clone())).contains("`then` is a subgraph"));
     let deferred = ("t".to_owned(), Attribute::Tensor(huge.clone()));
