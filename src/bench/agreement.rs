@@ -1,9 +1,10 @@
 //! Whether two subjects compute the same, so that their times may be compared at all.
 
 use crate::ir::Tensor;
+use serde::Serialize;
 
 /// How far the outputs of a subject are from those of the baseline.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Agreement {
     /// The largest difference, as a part of the largest number of that output of the baseline; `None` where no output
     /// has a counterpart of its name and shape. Infinite where a NaN or an infinity stands against a number.

@@ -16,44 +16,20 @@ pub struct Sizes {
 }
 
 /// Why there is no input.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum InputsError {
     /// A size is open.
     #[error(
         "input `{name}` is {signature}: its size {dim} is open; give it, for example with --shape {name}={example}"
     )]
-    Open {
-        /// The input.
-        name: String,
-        /// Its declaration.
-        signature: String,
-        /// The open dimension.
-        dim: String,
-        /// A shape that would do.
-        example: String,
-    },
+    Open { name: String, signature: String, dim: String, example: String },
     /// The shape given is not one of the input's.
     #[error("--shape {name}={found}: input `{name}` is {signature}; for example {example} fits")]
-    Shape {
-        /// The input.
-        name: String,
-        /// The shape given.
-        found: String,
-        /// Its declaration.
-        signature: String,
-        /// A shape that would do.
-        example: String,
-    },
+    Shape { name: String, found: String, signature: String, example: String },
     /// The model has a batch of its own.
     #[error("--batch {asked}: input `{name}` is {signature}; build the model with an open batch, or leave --batch out")]
-    Batch {
-        /// The input.
-        name: String,
-        /// Its declaration.
-        signature: String,
-        /// The size asked for.
-        asked: usize,
-    },
+    Batch { name: String, signature: String, asked: usize },
     /// The numbers cannot be drawn.
     #[error(transparent)]
     Draw(#[from] WeightError),

@@ -5,7 +5,7 @@
 //! over runs, so that a run that was interrupted does not weigh; times below a microsecond are 0 in the trace itself.
 //! Kernels inside a `Loop` or `If` count twice, once in their own row and once in that of the enclosing node.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Calls of kernels, from one trace.
@@ -27,7 +27,7 @@ struct Kernel {
 }
 
 /// A part of a profile.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// A block or an op.
     pub name: String,
@@ -36,6 +36,7 @@ pub struct Row {
     /// As a part of all kernels.
     pub share: f64,
     /// Kernels called in one run.
+    #[serde(rename = "kernels")]
     pub calls: f64,
 }
 
@@ -88,10 +89,9 @@ impl Profile {
         if times.is_empty() {
             return Err(ProfileError::Empty("kernel"));
         }
-        let kernel = |((node, op), mut v): ((&str, &str), Vec<f64>)| {
-            v.sort_by(f64::total_cmp);
+        let kernel = |((node, op), v): ((&str, &str), Vec<f64>)| {
             let calls = v.len() as f64 / runs as f64;
-            let seconds = super::quantile(&v, 0.5) * calls;
+            let seconds = super::median(v) * calls;
             Kernel { node: node.to_owned(), op: op.to_owned(), seconds, calls }
         };
         Ok(Self { runs, kernels: times.into_iter().map(kernel).collect() })

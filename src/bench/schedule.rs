@@ -1,6 +1,6 @@
 //! Which subject is called when, and the series of times that come of it.
 
-use super::{Clock, Percentiles};
+use super::{Clock, median};
 
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,7 @@ fn slot<E>(call: &mut impl FnMut() -> Result<(), E>, s: &mut Series, clock: &imp
         at = now;
     }
     let n = s.calls_per_round as f64;
-    s.wall.push(Percentiles::of(&s.calls[first..]).p50);
+    s.wall.push(median(s.calls[first..].iter().copied()));
     s.processor.extend(processor.zip(clock.processor()).map(|(a, b)| (b - a) / n));
     Ok(())
 }

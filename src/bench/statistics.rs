@@ -1,18 +1,26 @@
 //! Quantiles, and ratios of paired measurements.
 
+use serde::Serialize;
+
 /// The quantile `p` (0 to 1) of sorted numbers, interpolated linearly between neighbors: type 7 of Hyndman and Fan,
 /// "Sample Quantiles in Statistical Packages" (1996), which is what R and NumPy compute. NaN where there are none.
-pub fn quantile(sorted: &[f64], p: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], p: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let at = p.clamp(0.0, 1.0) * last as f64;
     let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     low + (high - low) * at.fract()
 }
 
-fn sorted(numbers: impl IntoIterator<Item = f64>) -> Vec<f64> {
+/// The numbers in ascending order.
+pub(super) fn sorted(numbers: impl IntoIterator<Item = f64>) -> Vec<f64> {
     let mut v: Vec<f64> = numbers.into_iter().collect();
     v.sort_by(f64::total_cmp);
     v
+}
+
+/// The median, NaN where there are no numbers.
+pub fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
+    quantile(&sorted(numbers), 0.5)
 }
 
 /// How times are distributed, in the unit of the times.
@@ -38,7 +46,7 @@ impl Percentiles {
 }
 
 /// How much longer a subject takes than the baseline, over rounds: below 1 is faster.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ratio {
     /// A quarter of the rounds is below.
     pub q1: f64,

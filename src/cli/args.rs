@@ -160,10 +160,14 @@ pub(super) struct Batch(pub(super) Option<usize>);
 fn batch(text: &str) -> Result<Batch, String> {
     match text {
         "dynamic" => Ok(Batch(None)),
-        n => match n.parse() {
-            Ok(n @ 1..=1_048_576) => Ok(Batch(Some(n))),
-            _ => Err("expected `dynamic` or a number from 1 to 1048576".into()),
-        },
+        n => count(n).map(|n| Batch(Some(n))).map_err(|_| "expected `dynamic` or a number from 1 to 1048576".into()),
+    }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1_048_576) => Ok(n),
+        _ => Err("expected a number from 1 to 1048576".into()),
     }
 }
 

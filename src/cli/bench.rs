@@ -45,7 +45,7 @@ struct Measured<'a> {
     processor: Option<f64>,
     ratio: Option<Ratio>,
     processor_ratio: Option<Ratio>,
-    disturbances: Vec<bench::Disturbance>,
+    disturbances: Vec<String>,
     agreement: Agreement,
     loading: Option<Loading>,
     profile: Option<Profile>,
@@ -148,7 +148,7 @@ impl Setting<'_> {
             subject,
             inputs: inputs.iter().map(|(n, t)| (n.clone(), format!("{}{:?}", t.dtype(), t.shape()))).collect(),
             wall: Percentiles::of(&series.calls),
-            processor: (!series.processor.is_empty()).then(|| Percentiles::of(&series.processor).p50),
+            processor: (!series.processor.is_empty()).then(|| bench::median(series.processor.iter().copied())),
             ratio: Ratio::of(&series.wall, &base_wall).filter(|_| i > 0),
             processor_ratio: Ratio::of(&series.processor, &base_processor).filter(|_| i > 0),
             disturbances: bench::disturbances(&series, self.computing(subject)),
@@ -276,14 +276,13 @@ impl Run<'_> {
         }
         let busy: Vec<&Measured> = self.results.iter().filter(|m| !m.disturbances.is_empty()).collect();
         if let Some((m, more)) = busy.split_first() {
-            let why: Vec<String> = m.disturbances.iter().map(ToString::to_string).collect();
             let alike = if more.is_empty() { String::new() } else { format!(" ({} more alike)", more.len()) };
             let instead = if self.threads == Some(1) { "" } else { " with --threads 1" };
             output::note(format_args!(
                 "the machine was busy: {}: {}{alike}; do not quote the wall clock of this table: measure again, or go by \
                  the processor time{instead}",
                 m.subject.label,
-                why.join(", "),
+                m.disturbances.join(", "),
             ));
         }
     }

@@ -9,7 +9,7 @@ use crate::passes::{self, Pass, PassError};
 use crate::template::{Model, Source};
 use crate::text::{self, Style};
 use crate::variants::{Declare, ImageSize};
-use crate::weights::{self, Checkpoint, ImportOptions, WeightError};
+use crate::weights::{self, Checkpoint, ImportOptions};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -91,7 +91,7 @@ fn release_of_weights(a: &Build, model: Model) -> Result<Model, Failure> {
     let Some(path) = a.weights.weights.as_ref().filter(|_| !model.release_given && model.entry.eras.len() > 1) else {
         return Ok(model);
     };
-    let source = weights::open(path, a.weights.weights_key.as_deref()).map_err(|e| weight_failure(&e))?;
+    let source = weights::open(path, a.weights.weights_key.as_deref()).map_err(Failure::bad_file)?;
     let strict = ImportOptions { prefix: a.weights.weights_prefix.clone(), ..ImportOptions::default() };
     let fits = |m: &Model| {
         let declared = m.declaration.declare(&Declare { batch: a.batch.0, ..Declare::default() });
@@ -133,11 +133,7 @@ fn resolve_with(a: &ModelArgs, more: Vec<(String, toml::Value)>) -> Result<Model
     sets.extend(a.input_size.clone().map(|v| ("input_size".to_owned(), v)));
     sets.extend(more);
     if let Some(path) = a.config.as_ref().filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
-        let file = files::read_model(path)?;
-        let at = path.display().to_string();
-        let text = files::metadata(&file, metadata::MODEL)
-            .ok_or_else(|| Failure::bad_file(format!("{at} does not say which model it was built from")))?;
-        return Model::resolve(&Source::Text(&at, text), &sets).map_err(Failure::bad_file);
+        return model_in(path, &sets);
     }
     let (source, exit) = match (&a.config, &a.variant) {
         (Some(path), _) => (Source::File(path), Exit::BadFile),
@@ -145,6 +141,18 @@ fn resolve_with(a: &ModelArgs, more: Vec<(String, toml::Value)>) -> Result<Model
         (None, None) => return Err(Failure::usage("either --variant or --config is needed")),
     };
     Model::resolve(&source, &sets).map_err(|e| Failure::new(exit, e))
+}
+
+/// The model that an ONNX file of this tool was built from.
+pub(super) fn model_in(path: &Path, sets: &[(String, toml::Value)]) -> Result<Model, Failure> {
+    let file = files::read_model(path)?;
+    let at = path.display().to_string();
+    let text = files::metadata(&file, metadata::MODEL).ok_or_else(|| {
+        Failure::bad_file(format!(
+            "{at} does not say which model it was built from; give --variant, or a model file with --config"
+        ))
+    })?;
+    Model::resolve(&Source::Text(&at, text), sets).map_err(Failure::bad_file)
 }
 
 /// Counts the trainable parameters of a declared graph, without batch counters.
@@ -158,13 +166,13 @@ pub(super) fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint,
         output::note(format_args!("no --weights: initial values are drawn from seed {}", a.seed));
         return Ok(Checkpoint::initial(a.seed));
     };
-    let source = weights::open(path, a.weights_key.as_deref()).map_err(|e| weight_failure(&e))?;
+    let source = weights::open(path, a.weights_key.as_deref()).map_err(Failure::bad_file)?;
     let options = ImportOptions {
         allow_missing: a.allow_missing,
         allow_unexpected: a.allow_unexpected,
         prefix: a.weights_prefix.clone(),
     };
-    let checkpoint = Checkpoint::open(source, declared, &options, a.seed).map_err(|e| weight_failure(&e))?;
+    let checkpoint = Checkpoint::open(source, declared, &options, a.seed).map_err(Failure::bad_file)?;
     if let Some(m) = checkpoint.matching() {
         if let Some(p) = &m.report.prefix {
             output::note(p);
@@ -172,10 +180,6 @@ pub(super) fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint,
         output::say(&m.report);
     }
     Ok(checkpoint)
-}
-
-fn weight_failure(e: &WeightError) -> Failure {
-    Failure::bad_file(e)
 }
 
 pub(super) fn read_labels(path: &Path) -> Result<String, Failure> {

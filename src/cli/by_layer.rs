@@ -6,14 +6,13 @@
 
 use super::args::Verify;
 use super::compare::{Row, Tolerance};
-use super::files::{self, Tensors};
+use super::files::Tensors;
 use super::verify::Compared;
 use super::{Failure, build};
-use crate::compile::metadata;
 use crate::eval;
 use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::Graph;
-use crate::template::{Model, Source};
+use crate::template::Model;
 use crate::variants::Declare;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -71,12 +70,7 @@ fn model(a: &Verify) -> Result<Model, Failure> {
     if a.declared.config.is_some() || a.declared.variant.is_some() {
         return build::resolve(&a.declared);
     }
-    let file = files::read_model(&a.file)?;
-    let at = a.file.display().to_string();
-    let text = files::metadata(&file, metadata::MODEL).ok_or_else(|| {
-        Failure::bad_file(format!("{at} does not say which model it was built from; give --variant or --config"))
-    })?;
-    Model::resolve(&Source::Text(&at, text), &a.declared.sets).map_err(Failure::bad_file)
+    build::model_in(&a.file, &a.declared.sets)
 }
 
 /// Values that may be a module's output.
@@ -141,16 +135,8 @@ fn map<'n>(g: &Graph, names: &[&'n str], prefix: &str) -> (Vec<(&'n str, Candida
 /// Returns the runs of consecutive nodes in a module.
 fn stretches(g: &Graph, module: &str) -> Vec<Vec<NodeId>> {
     let inside = |path: &str| path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    let (mut all, mut open) = (Vec::new(), Vec::new());
-    for (id, n) in g.nodes() {
-        if module.is_empty() || inside(g.scope_path(n.origin.scope)) {
-            open.push(id);
-        } else if !open.is_empty() {
-            all.push(std::mem::take(&mut open));
-        }
-    }
-    if !open.is_empty() {
-        all.push(open);
-    }
-    all
+    let nodes: Vec<(NodeId, bool)> =
+        g.nodes().map(|(id, n)| (id, module.is_empty() || inside(g.scope_path(n.origin.scope)))).collect();
+    let runs = nodes.chunk_by(|a, b| a.1 == b.1).filter(|run| run[0].1);
+    runs.map(|run| run.iter().map(|(id, _)| *id).collect()).collect()
 }

@@ -68,21 +68,22 @@ fn compare(found: &Tensor, expected: &Tensor, t: Tolerance) -> Result<Difference
 
 /// Formats the rows as a table.
 pub(super) fn text(rows: &[Row], what: &str) -> String {
-    let mut table = output::table(&[what, "shape", ">max abs diff", ">max rel diff", ">of tolerance", "verdict"]);
-    for r in rows {
+    let headings = [what, "shape", ">max abs diff", ">max rel diff", ">of tolerance", "verdict"];
+    let cells = rows.iter().map(|r| {
         let shape = format!("{:?}", r.shape);
         match &r.result {
             Ok(d) => {
                 let [abs, rel] = [d.abs, d.rel].map(|x| format!("{x:.3e}"));
                 let verdict = if r.passes() { "equal enough" } else { "DIFFERS" };
-                table.add_row([&r.name, &shape, &abs, &rel, &percent(d.used), verdict]);
+                [r.name.clone(), shape, abs, rel, percent(d.used), verdict.to_owned()]
             }
             Err(why) => {
-                table.add_row([&r.name, &shape, "-", "-", "-", why]);
+                let none = || "-".to_owned();
+                [r.name.clone(), shape, none(), none(), none(), why.clone()]
             }
         }
-    }
-    output::lines(&table)
+    });
+    output::table(&headings, cells)
 }
 
 fn percent(x: f64) -> String {

@@ -47,11 +47,11 @@ pub(super) fn run(a: &Doctor) -> Outcome {
     line("providers", &providers);
     line("cache", found.cache.as_deref().unwrap_or("none: neither HOME nor XDG_CACHE_HOME is set"));
     line("Python", found.package_client.as_deref().unwrap_or("none with pip; `vit-onnx runtime install` needs one"));
-    let mut t = output::table(&["", "ONNX Runtime from", "path", "outcome"]);
-    for (source, path, outcome, chosen) in &found.candidates {
-        t.add_row([if *chosen { "*" } else { "" }, source, path, outcome]);
-    }
-    let _ = write!(out, "\n{}", output::lines(&t));
+    let rows = found
+        .candidates
+        .iter()
+        .map(|(source, path, outcome, chosen)| [if *chosen { "*" } else { "" }, source, path, outcome]);
+    let _ = write!(out, "\n{}", output::table(&["", "ONNX Runtime from", "path", "outcome"], rows));
     output::print(out)?;
     if let Some(problem) = found.problem {
         // The table shows the candidates.
@@ -136,14 +136,14 @@ fn install() -> Outcome {
     use crate::runtime::ort::{self, InstallError};
     let bar = output::spinner();
     let installed = ort::install(&mut |p| {
-        if bar.is_hidden() { output::say(&p) } else { bar.set_message(p.to_string()) }
+        if bar.is_hidden() { output::say(&p) } else { bar.set_message(p) }
     });
     bar.finish_and_clear();
-    let installed = installed.map_err(|e| {
+    let library = installed.map_err(|e| {
         let exit = if matches!(e, InstallError::Cache { .. }) { Exit::BadFile } else { Exit::Unavailable };
         Failure::new(exit, e)
     })?;
-    output::print(installed.library.display())?;
+    output::print(library.display())?;
     Ok(Exit::Fine)
 }
 

@@ -13,15 +13,8 @@ pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Sess
     files::model(model)?;
     let built_for = built_for(model, a);
     let providers = built_for.as_ref().map_or_else(|| a.provider.clone(), |(_, p)| p.to_vec());
-    let loaded = choose(a, &providers).and_then(|engine| {
-        let options = SessionOptions {
-            threads: a.threads,
-            providers,
-            allow_cpu_nodes: a.allow_cpu_nodes,
-            ..SessionOptions::default()
-        };
-        Ok((engine.name(), engine.load(model, &options)?))
-    });
+    let loaded =
+        choose(a, &providers).and_then(|engine| Ok((engine.name(), engine.load(model, &options(a, providers))?)));
     let (name, session) = loaded.map_err(|f| match &built_for {
         Some((target, _)) if f.exit == Exit::Unavailable && !f.message.contains(CPU) => {
             let at = model.display();
@@ -33,6 +26,11 @@ pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Sess
         output::say(format_args!("{}: {placement}", model.display()));
     }
     Ok((name, session))
+}
+
+/// A session with these providers, otherwise as asked.
+pub(super) fn options(a: &EngineArgs, providers: Vec<Provider>) -> SessionOptions {
+    SessionOptions { threads: a.threads, providers, allow_cpu_nodes: a.allow_cpu_nodes, ..SessionOptions::default() }
 }
 
 /// Runs any model on the CPU, as users type it.

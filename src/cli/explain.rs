@@ -15,22 +15,17 @@ pub(super) fn explain(ctx: &Ctx) {
     let sizes: Vec<String> = ctx.setting.assume.iter().map(|(s, n)| format!("{s}={n}")).collect();
     let sizes = if sizes.is_empty() { "every symbol 1".to_owned() } else { sizes.join(", ") };
     output::say(format_args!("passes, with the estimated cost of a run after each ({sizes}):"));
-    let mut t = output::table(&["  pass", ">rewrites", ">nodes", ">FLOPs", ">moved", ">time"]);
-    if let Some(first) = ctx.passes.first() {
-        t.add_row(cost("  as declared", "", &first.before, machine));
-    }
-    for p in ctx.passes.iter().filter(|p| p.rewrites > 0 || p.before != p.after) {
-        t.add_row(cost(&format!("  {}", p.pass), &p.rewrites.to_string(), &p.after, machine));
-    }
-    output::say(output::lines(&t));
+    let declared = ctx.passes.first().map(|first| cost("as declared", String::new(), &first.before, machine));
+    let changed = ctx.passes.iter().filter(|p| p.rewrites > 0 || p.before != p.after);
+    let rows = declared.into_iter().chain(changed.map(|p| cost(p.pass, p.rewrites.to_string(), &p.after, machine)));
+    output::say(output::table(&["  pass", ">rewrites", ">nodes", ">FLOPs", ">moved", ">time"], rows));
 
     output::say("rules that fired, with the estimated time of what they replaced and of what they emitted:");
-    let mut t = output::table(&["  rule", ">fired", ">before", ">after"]);
-    for (rule, tally) in &ctx.rules {
+    let rows = ctx.rules.iter().map(|(rule, tally)| {
         let time = |e: &Estimate| if tally.before == tally.after { String::new() } else { time(e.seconds(machine)) };
-        t.add_row([format!("  {rule}"), tally.count.to_string(), time(&tally.before), time(&tally.after)]);
-    }
-    output::say(output::lines(&t));
+        [format!("  {rule}"), tally.count.to_string(), time(&tally.before), time(&tally.after)]
+    });
+    output::say(output::table(&["  rule", ">fired", ">before", ">after"], rows));
 
     if ctx.refusals.is_empty() {
         return;
@@ -49,10 +44,10 @@ pub(super) fn explain(ctx: &Ctx) {
     }
 }
 
-fn cost(name: &str, rewrites: &str, e: &Estimate, machine: &Machine) -> [String; 6] {
+fn cost(name: &str, rewrites: String, e: &Estimate, machine: &Machine) -> [String; 6] {
     [
-        name.to_owned(),
-        rewrites.to_owned(),
+        format!("  {name}"),
+        rewrites,
         e.nodes.to_string(),
         output::count(e.flops as u64),
         output::bytes(e.bytes as u64),

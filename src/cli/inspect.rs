@@ -162,13 +162,12 @@ impl<'m> Summary<'m> {
             let value = if lines > 40 { format!("{lines} lines") } else { format!("\n{}", value.trim_end()) };
             line("metadata", &format!("{key}: {}", if lines == 1 { value.trim_start() } else { &value }));
         }
-        let mut t = output::table(&["block", ">nodes", ">parameters", ">FLOPs"]);
-        for (name, b) in &self.blocks {
-            let flops = if self.flops.is_some() { output::count(b.flops) } else { "?".to_owned() };
+        let rows = self.blocks.iter().map(|(name, b)| {
+            let flops = self.flops.map_or("?".to_owned(), |_| output::count(b.flops));
             let name = if name.is_empty() { "(no module)" } else { name };
-            t.add_row([name, &b.nodes.to_string(), &output::count(b.parameters), &flops]);
-        }
-        format!("{out}\n{}", output::lines(&t))
+            [name.to_owned(), b.nodes.to_string(), output::count(b.parameters), flops]
+        });
+        format!("{out}\n{}", output::table(&["block", ">nodes", ">parameters", ">FLOPs"], rows))
     }
 
     fn json(&self, file: &Path, problems: &[String]) -> serde_json::Value {
@@ -245,20 +244,16 @@ fn opsets(m: &Model) -> Vec<(&str, i64)> {
 }
 
 fn port(v: &ValueInfo) -> String {
-    let dims = |s: &Vec<DimValue>| s.iter().map(dim).collect::<Vec<_>>().join(", ");
+    let dims = |s: &Vec<DimValue>| s.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     format!("{} {}{}", v.name, v.elem, v.shape.as_ref().map_or(String::new(), |s| format!("[{}]", dims(s))))
 }
 
-fn dim(d: &DimValue) -> String {
-    match d {
-        DimValue::Known(n) => n.to_string(),
-        DimValue::Symbol(s) => s.clone(),
-        DimValue::Unknown => "?".to_owned(),
-    }
-}
-
 fn port_json(v: &ValueInfo) -> serde_json::Value {
-    let dim = |d: &DimValue| if let DimValue::Known(n) = d { json!(n) } else { json!(dim(d)) };
+    let dim = |d: &DimValue| match d {
+        DimValue::Known(n) => json!(n),
+        DimValue::Symbol(s) => json!(s),
+        DimValue::Unknown => json!("?"),
+    };
     let shape = v.shape.as_ref().map(|s| s.iter().map(dim).collect::<Vec<_>>());
     json!({ "name": v.name, "type": v.elem.to_string(), "shape": shape })
 }

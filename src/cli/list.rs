@@ -29,20 +29,8 @@ pub(super) fn run(a: &List) -> Outcome {
         output::json(&items.into())?;
         return Ok(Exit::Fine);
     }
-    let mut t = output::table(&["variant", "preset", ">parameters", ">FLOPs", ">input", "releases", "arXiv", "title"]);
-    for r in &rows {
-        t.add_row([
-            r.entry.name,
-            &r.preset,
-            &output::count(r.parameters),
-            &r.flops.map_or("?".to_owned(), output::count),
-            &r.input.map(|n| n.to_string()).join("x"),
-            &releases(r.entry).join(", "),
-            r.entry.paper,
-            r.entry.title,
-        ]);
-    }
-    output::print(output::lines(&t))?;
+    let headings = ["variant", "preset", ">parameters", ">FLOPs", ">input", "releases", "arXiv", "title"];
+    output::print(output::table(&headings, rows.iter().map(Row::cells)))?;
     Ok(Exit::Fine)
 }
 
@@ -75,6 +63,19 @@ fn releases(e: &Entry) -> Vec<&'static str> {
 }
 
 impl Row {
+    fn cells(&self) -> [String; 8] {
+        [
+            self.entry.name.to_owned(),
+            self.preset.clone(),
+            output::count(self.parameters),
+            self.flops.map_or("?".to_owned(), output::count),
+            self.input.map(|n| n.to_string()).join("x"),
+            releases(self.entry).join(", "),
+            self.entry.paper.to_owned(),
+            self.entry.title.to_owned(),
+        ]
+    }
+
     fn json(&self) -> serde_json::Value {
         json!({
             "variant": self.entry.name,

@@ -43,19 +43,14 @@ pub(super) fn run(a: &Opt) -> Outcome {
 
 /// Every pass in order, and every rule with the passes that apply it.
 fn list() -> String {
-    let mut t = output::table(&["pass", "", "what it does"]);
-    for p in passes::all() {
-        t.add_row([p.name, if p.required { "required" } else { "" }, p.doc]);
-    }
+    let all = passes::all().iter().map(|p| [p.name, if p.required { "required" } else { "" }, p.doc]);
     let mut rules: BTreeMap<Row, Vec<&str>> = BTreeMap::new();
     for p in passes::all() {
         p.rules.iter().for_each(|r| rules.entry(*r).or_default().push(p.name));
     }
-    let mut r = output::table(&["rule", "identity", "passes"]);
-    for (row, passes) in &rules {
-        r.add_row([row.name, row.doc, &passes.join(", ")]);
-    }
-    format!("{}\n\n{}", output::lines(&t), output::lines(&r))
+    let rules = rules.iter().map(|(row, passes)| [row.name.to_owned(), row.doc.to_owned(), passes.join(", ")]);
+    let passes = output::table(&["pass", "", "what it does"], all);
+    format!("{passes}\n\n{}", output::table(&["rule", "identity", "passes"], rules))
 }
 
 /// Reads a program: the first graph in a file, and the second as its weight program.

@@ -5,7 +5,7 @@
 use super::{Exit, Failure};
 use anstream::{stderr, stdout};
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, Row, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{ErrorKind, Write as _};
 
@@ -59,36 +59,35 @@ pub(super) fn json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format_args!("{value:#}"))
 }
 
-/// Creates a table with these headings. Columns whose heading begins with `>` are aligned to the right.
-pub(super) fn table(headings: &[&str]) -> Table {
+/// Formats a table with these headings, without spaces at the ends of lines. Columns whose heading begins with `>` are
+/// aligned to the right.
+pub(super) fn table<R: Into<Row>>(headings: &[impl AsRef<str>], rows: impl IntoIterator<Item = R>) -> String {
     let mut t = Table::new();
     t.load_preset(presets::NOTHING);
-    t.set_header(headings.iter().map(|h| Cell::new(h.trim_start_matches('>'))));
+    t.set_header(headings.iter().map(|h| Cell::new(h.as_ref().trim_start_matches('>'))));
     for (column, h) in t.column_iter_mut().zip(headings) {
         column.set_padding((0, 2));
-        if h.starts_with('>') {
+        if h.as_ref().starts_with('>') {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    t
-}
-
-/// Formats a table, without spaces at the ends of lines.
-pub(super) fn lines(t: &Table) -> String {
+    t.add_rows(rows);
     t.trim_fmt()
 }
 
 /// Creates a progress bar over bytes, shown on a terminal only.
 pub(super) fn bytes_bar(total: u64, what: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
-        .expect("the template is a constant");
-    ProgressBar::with_draw_target(Some(total), target()).with_style(style).with_message(what.to_owned())
+    bar_over(total, what, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
 }
 
 /// Creates a bar over the parts of a whole, shown on a terminal only; [`advance`] moves it.
 pub(super) fn bar(what: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %").expect("the template is a constant");
-    ProgressBar::with_draw_target(Some(1000), target()).with_style(style).with_message(what.to_owned())
+    bar_over(1000, what, "{msg} {wide_bar} {percent} %")
+}
+
+fn bar_over(total: u64, what: &str, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("the template is a constant");
+    ProgressBar::with_draw_target(Some(total), target()).with_style(style).with_message(what.to_owned())
 }
 
 /// Moves a bar to the part that is done, from 0 to 1.

@@ -54,11 +54,8 @@ pub(super) fn run(a: &Predict) -> Outcome {
 }
 
 fn table(photo: &Path, top: &Top, label: &dyn Fn(usize) -> String) -> String {
-    let mut t = output::table(&[">probability", "label"]);
-    for &(class, p) in &top.best {
-        t.add_row([format!("{:.2} %", 100.0 * p), label(class)]);
-    }
-    format!("{}\n{}\n", photo.display(), output::lines(&t))
+    let rows = top.best.iter().map(|&(class, p)| [format!("{:.2} %", 100.0 * p), label(class)]);
+    format!("{}\n{}\n", photo.display(), output::table(&[">probability", "label"], rows))
 }
 
 /// Returns the settings in the file, else the usual ones for the size of the input.

@@ -21,11 +21,8 @@ pub(super) fn run(a: &Run) -> Outcome {
         return Ok(Exit::Fine);
     }
     output::say(&name);
-    let mut t = output::table(&["output", "type", ">min", ">mean", ">max", "first values"]);
-    for (name, tensor) in &outputs {
-        t.add_row(summary(name, tensor));
-    }
-    output::print(output::lines(&t))?;
+    let headings = ["output", "type", ">min", ">mean", ">max", "first values"];
+    output::print(output::table(&headings, outputs.iter().map(|(name, tensor)| summary(name, tensor))))?;
     Ok(Exit::Fine)
 }
 

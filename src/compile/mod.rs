@@ -6,7 +6,7 @@
 use crate::build::BuildErrors;
 use crate::image::Preprocessing;
 use crate::lower::{self, EmitError};
-use crate::onnx::{self, External, Model as OnnxModel, TensorData, WriteError, WriteOptions, Written};
+use crate::onnx::{self, External, Model as OnnxModel, TensorData, WriteError, Written};
 use crate::ops::{Graph, Program};
 use crate::passes::{self, Ctx, Pass, PassError};
 use crate::target::Target;
@@ -162,7 +162,7 @@ impl Compiled {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Written, WriteError> {
         let supply = Supply::new(&self.program, checkpoint);
-        onnx::write(&self.model, path, &WriteOptions { external }, |i, out| {
+        onnx::write(&self.model, path, external, |i, out| {
             supply.write(&i.name, out)?;
             progress(i.byte_len().unwrap_or(0));
             Ok::<(), weights::SupplyError>(())

@@ -29,14 +29,9 @@ pub enum EncodeError {
         "initializer `{name}` refers to `{location}`: read the model together with its external data, then write it"
     )]
     Unresolved { name: String, location: String },
-    /// The size of an initializer is not known.
-    #[error(
-        "`{name}` is {elem}{dims:?}: the size in bytes is not known (negative extents, overflow or a type of no fixed size)"
-    )]
-    NoSize { name: String, elem: ElemType, dims: Vec<i64> },
-    /// The bytes do not fit type and extents.
-    #[error("`{name}` is {elem}{dims:?}, which takes {expected} bytes, but has {found}")]
-    Size { name: String, elem: ElemType, dims: Vec<i64>, expected: u64, found: u64 },
+    /// The bytes of a tensor do not fit its type and extents.
+    #[error("tensor `{name}` ({elem}{dims:?}): {why}")]
+    Tensor { name: String, elem: ElemType, dims: Vec<i64>, why: String },
 }
 
 /// Encodes the model without its graph.
@@ -96,29 +91,16 @@ pub(super) fn header(tensor: &Initializer, external: Option<(&str, u64, u64)>) -
 
 /// Returns the number of bytes that follow the header of `tensor`: 0 for strings, which are inside it.
 pub(super) fn payload(tensor: &Initializer) -> Result<u64, EncodeError> {
-    let mismatch = |expected, found| EncodeError::Size {
+    if let TensorData::External { location, .. } = &tensor.data {
+        return Err(EncodeError::Unresolved { name: tensor.name.clone(), location: location.clone() });
+    }
+    let bytes = tensor.checked_len().map_err(|why| EncodeError::Tensor {
         name: tensor.name.clone(),
         elem: tensor.elem,
         dims: tensor.dims.clone(),
-        expected,
-        found,
-    };
-    let no_size = || EncodeError::NoSize { name: tensor.name.clone(), elem: tensor.elem, dims: tensor.dims.clone() };
-    match &tensor.data {
-        TensorData::Strings(strings) if tensor.elem == ElemType::STRING => {
-            let (expected, found) = (tensor.element_count().ok_or_else(no_size)?, strings.len() as u64);
-            if expected == found { Ok(0) } else { Err(mismatch(expected, found)) }
-        }
-        TensorData::Inline(data) => {
-            let (expected, found) = (tensor.byte_len().ok_or_else(no_size)?, data.len() as u64);
-            if expected == found { Ok(expected) } else { Err(mismatch(expected, found)) }
-        }
-        TensorData::Deferred => tensor.byte_len().ok_or_else(no_size),
-        TensorData::Strings(_) => Err(no_size()),
-        TensorData::External { location, .. } => {
-            Err(EncodeError::Unresolved { name: tensor.name.clone(), location: location.clone() })
-        }
-    }
+        why,
+    })?;
+    Ok(if matches!(tensor.data, TensorData::Strings(_)) { 0 } else { bytes })
 }
 
 fn entry(key: &str, value: &str) -> StringStringEntryProto {
@@ -142,31 +124,16 @@ fn node(node: &Node) -> Result<NodeProto, EncodeError> {
 }
 
 fn attribute(node: &Node, name: &str, value: &Attribute) -> Result<AttributeProto, EncodeError> {
-    let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
-    let kind = match value {
-        Attribute::Int(i) => {
-            proto.i = Some(*i);
-            AttributeType::Int
-        }
-        Attribute::Float(f) => {
-            proto.f = Some(*f);
-            AttributeType::Float
-        }
-        Attribute::String(s) => {
-            proto.s = Some(Bytes::copy_from_slice(s.as_bytes()));
-            AttributeType::String
-        }
-        Attribute::Ints(ints) => {
-            proto.ints.clone_from(ints);
-            AttributeType::Ints
-        }
-        Attribute::Floats(floats) => {
-            proto.floats.clone_from(floats);
-            AttributeType::Floats
-        }
+    let blank = AttributeProto::default;
+    let bytes = |s: &String| Bytes::copy_from_slice(s.as_bytes());
+    let (kind, proto) = match value {
+        Attribute::Int(i) => (AttributeType::Int, AttributeProto { i: Some(*i), ..blank() }),
+        Attribute::Float(f) => (AttributeType::Float, AttributeProto { f: Some(*f), ..blank() }),
+        Attribute::String(s) => (AttributeType::String, AttributeProto { s: Some(bytes(s)), ..blank() }),
+        Attribute::Ints(ints) => (AttributeType::Ints, AttributeProto { ints: ints.clone(), ..blank() }),
+        Attribute::Floats(floats) => (AttributeType::Floats, AttributeProto { floats: floats.clone(), ..blank() }),
         Attribute::Strings(strings) => {
-            proto.strings = strings.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect();
-            AttributeType::Strings
+            (AttributeType::Strings, AttributeProto { strings: strings.iter().map(bytes).collect(), ..blank() })
         }
         Attribute::Tensor(tensor) => {
             payload(tensor)?;
@@ -178,8 +145,7 @@ fn attribute(node: &Node, name: &str, value: &Attribute) -> Result<AttributeProt
                     return Err(EncodeError::TensorAttribute { node: node.name.clone(), attribute: name.to_owned() });
                 }
             }
-            proto.t = Some(Box::new(t));
-            AttributeType::Tensor
+            (AttributeType::Tensor, AttributeProto { t: Some(Box::new(t)), ..blank() })
         }
         Attribute::Unsupported(kind) => {
             return Err(EncodeError::Attribute {
@@ -189,8 +155,7 @@ fn attribute(node: &Node, name: &str, value: &Attribute) -> Result<AttributeProt
             });
         }
     };
-    proto.r#type = Some(kind.into());
-    Ok(proto)
+    Ok(AttributeProto { name: name.to_owned(), r#type: Some(kind.into()), ..proto })
 }
 
 fn value_info(value: &ValueInfo) -> ValueInfoProto {

@@ -32,4 +32,4 @@ pub use model::{Attribute, DimValue, Graph, Model, Node, ValueInfo};
 pub use read::{ReadError, ReadErrorKind, read, read_without_data};
 pub use tensor::{Initializer, TensorData};
 pub use version::{OPSETS, ir_version_for};
-pub use write::{External, WriteError, WriteOptions, Written, write};
+pub use write::{External, WriteError, Written, write};

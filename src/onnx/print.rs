@@ -68,19 +68,20 @@ fn section<T: Display>(f: &mut Formatter<'_>, title: &str, items: &[T]) -> fmt::
     items.iter().try_for_each(|item| writeln!(f, "  {item}"))
 }
 
+/// Prints items with commas between them.
+fn list(f: &mut Formatter<'_>, items: impl IntoIterator<Item = impl Display>) -> fmt::Result {
+    items.into_iter().enumerate().try_for_each(|(i, item)| write!(f, "{}{item}", if i == 0 { "" } else { ", " }))
+}
+
 impl Display for Node {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for (i, name) in self.outputs.iter().enumerate() {
-            write!(f, "{}{}", if i == 0 { "" } else { ", " }, Value(name))?;
-        }
+        list(f, self.outputs.iter().map(|name| Value(name)))?;
         write!(f, " = ")?;
         if !self.domain.is_empty() {
             write!(f, "{}::", Plain(&self.domain))?;
         }
         write!(f, "{}(", Plain(&self.op_type))?;
-        for (i, name) in self.inputs.iter().enumerate() {
-            write!(f, "{}{}", if i == 0 { "" } else { ", " }, Value(name))?;
-        }
+        list(f, self.inputs.iter().map(|name| Value(name)))?;
         write!(f, ")")?;
         for (i, (name, value)) in self.attributes.iter().enumerate() {
             write!(f, "{}{} = {value}", if i == 0 { " {" } else { ", " }, Plain(name))?;
@@ -124,15 +125,18 @@ impl Display for Type<'_> {
         write!(f, "{}", self.0.elem)?;
         let Some(shape) = &self.0.shape else { return Ok(()) };
         write!(f, "[")?;
-        for (i, dim) in shape.iter().enumerate() {
-            write!(f, "{}", if i == 0 { "" } else { ", " })?;
-            match dim {
-                DimValue::Known(n) => write!(f, "{n}")?,
-                DimValue::Symbol(s) => write!(f, "{}", Plain(s))?,
-                DimValue::Unknown => write!(f, "?")?,
-            }
-        }
+        list(f, shape)?;
         write!(f, "]")
+    }
+}
+
+impl Display for DimValue {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(n) => write!(f, "{n}"),
+            Self::Symbol(s) => write!(f, "{}", Plain(s)),
+            Self::Unknown => write!(f, "?"),
+        }
     }
 }
 

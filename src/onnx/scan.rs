@@ -25,81 +25,58 @@ pub(super) enum Objection {
     Amplified,
 }
 
-/// The messages of [`proto`](super::proto).
-#[derive(Clone, Copy)]
-enum Message {
-    Model,
-    Graph,
-    Node,
-    Attribute,
-    Tensor,
-    ValueInfo,
-    Type,
-    TensorType,
-    Shape,
-    /// Messages whose fields are strings and numbers.
-    Dimension,
-    Entry,
-    OperatorSet,
-    Function,
-    Present,
+/// A message of [`proto`](super::proto): what it takes when decoded, and its length-delimited fields that take more by
+/// number. The messages are constants, so that none can contain itself, which bounds the recursion.
+struct Message {
+    size: usize,
+    fields: &'static [(u64, Content)],
 }
 
-/// The content of a length-delimited field.
+/// The content of a length-delimited field. Others are bytes that are not copied, packed numbers, or skipped.
 enum Content {
-    Message(Message),
+    Message(&'static Message),
     String,
-    /// Bytes that are not copied, in a list or alone; packed numbers; fields that are skipped.
-    Flat,
+    /// One of a list of bytes that are not copied.
     Slice,
 }
+use Content::Message as Inner;
 
-impl Message {
-    fn content(self, field: u64) -> Content {
-        match (self, field) {
-            (Self::Model, 7) => Content::Message(Self::Graph),
-            (Self::Model, 8) => Content::Message(Self::OperatorSet),
-            (Self::Model, 14) | (Self::Tensor, 13) => Content::Message(Self::Entry),
-            (Self::Model, 25) => Content::Message(Self::Function),
-            (Self::Model, 20) | (Self::Graph, 15) | (Self::Tensor, 3) => Content::Message(Self::Present),
-            (Self::Graph, 1) => Content::Message(Self::Node),
-            (Self::Graph | Self::Attribute, 5) => Content::Message(Self::Tensor),
-            (Self::Graph, 11..=13) => Content::Message(Self::ValueInfo),
-            (Self::Node, 5) => Content::Message(Self::Attribute),
-            (Self::ValueInfo, 2) => Content::Message(Self::Type),
-            (Self::Type, 1) => Content::Message(Self::TensorType),
-            (Self::TensorType, 2) => Content::Message(Self::Shape),
-            (Self::Shape, 1) => Content::Message(Self::Dimension),
-            (Self::Node, 1 | 2) => Content::String,
-            (Self::Attribute, 9) | (Self::Tensor, 6) => Content::Slice,
-            _ => Content::Flat,
-        }
-    }
-
-    const fn size(self) -> usize {
-        match self {
-            Self::Model => size_of::<ModelProto>(),
-            Self::Graph => size_of::<GraphProto>(),
-            Self::Node => size_of::<NodeProto>(),
-            Self::Attribute => size_of::<AttributeProto>(),
-            Self::Tensor => size_of::<TensorProto>(),
-            Self::ValueInfo => size_of::<ValueInfoProto>(),
-            Self::Type => size_of::<TypeProto>(),
-            Self::TensorType => size_of::<TensorTypeProto>(),
-            Self::Shape => size_of::<TensorShapeProto>(),
-            Self::Dimension => size_of::<DimensionProto>(),
-            Self::Entry => size_of::<StringStringEntryProto>(),
-            Self::OperatorSet => size_of::<OperatorSetIdProto>(),
-            Self::Function => size_of::<FunctionProto>(),
-            Self::Present => size_of::<PresentProto>(),
-        }
-    }
+const fn message<T>(fields: &'static [(u64, Content)]) -> Message {
+    Message { size: size_of::<T>(), fields }
 }
+
+const PRESENT: Message = message::<PresentProto>(&[]);
+const ENTRY: Message = message::<StringStringEntryProto>(&[]);
+const OPERATOR_SET: Message = message::<OperatorSetIdProto>(&[]);
+const FUNCTION: Message = message::<FunctionProto>(&[]);
+const DIMENSION: Message = message::<DimensionProto>(&[]);
+const SHAPE: Message = message::<TensorShapeProto>(&[(1, Inner(&DIMENSION))]);
+const TENSOR_TYPE: Message = message::<TensorTypeProto>(&[(2, Inner(&SHAPE))]);
+const TYPE: Message = message::<TypeProto>(&[(1, Inner(&TENSOR_TYPE))]);
+const VALUE_INFO: Message = message::<ValueInfoProto>(&[(2, Inner(&TYPE))]);
+const TENSOR: Message = message::<TensorProto>(&[(3, Inner(&PRESENT)), (6, Content::Slice), (13, Inner(&ENTRY))]);
+const ATTRIBUTE: Message = message::<AttributeProto>(&[(5, Inner(&TENSOR)), (9, Content::Slice)]);
+const NODE: Message = message::<NodeProto>(&[(1, Content::String), (2, Content::String), (5, Inner(&ATTRIBUTE))]);
+const GRAPH: Message = message::<GraphProto>(&[
+    (1, Inner(&NODE)),
+    (5, Inner(&TENSOR)),
+    (11, Inner(&VALUE_INFO)),
+    (12, Inner(&VALUE_INFO)),
+    (13, Inner(&VALUE_INFO)),
+    (15, Inner(&PRESENT)),
+]);
+const MODEL: Message = message::<ModelProto>(&[
+    (7, Inner(&GRAPH)),
+    (8, Inner(&OPERATOR_SET)),
+    (14, Inner(&ENTRY)),
+    (20, Inner(&PRESENT)),
+    (25, Inner(&FUNCTION)),
+]);
 
 /// Walks an encoded `ModelProto`.
 pub(super) fn scan(file: &[u8]) -> Result<(), Objection> {
     let mut scan = Scan { file, at: 0, budget: FLOOR.saturating_add(file.len().saturating_mul(PER_BYTE)) };
-    scan.message(Message::Model, file.len())
+    scan.message(&MODEL, file.len())
 }
 
 struct Scan<'a> {
@@ -114,9 +91,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// The nesting of [`Message::content`] has no cycle, which bounds the recursion.
-    fn message(&mut self, message: Message, end: usize) -> Result<(), Objection> {
-        self.take(message.size())?;
+    fn message(&mut self, message: &Message, end: usize) -> Result<(), Objection> {
+        self.take(message.size)?;
         while self.at < end {
             let key = self.varint(end)?;
             match key & 7 {
@@ -128,23 +104,18 @@ impl Scan<'_> {
                 2 => {
                     let start = self.at;
                     let length = usize::try_from(self.varint(end)?).map_err(|_| Objection::Malformed(start))?;
-                    let content = message.content(key >> 3);
                     if length > end - self.at {
                         return Err(Objection::Malformed(start));
                     }
-                    match content {
-                        Content::Message(inner) => self.message(inner, self.at + length)?,
-                        Content::String => {
-                            // Allocators hand out no less than 16 bytes.
-                            self.take(size_of::<String>() + length.max(16))?;
-                            self.at += length;
-                        }
-                        Content::Slice => {
-                            self.take(size_of::<Bytes>())?;
-                            self.at += length;
-                        }
-                        Content::Flat => self.at += length,
+                    let end = self.at + length;
+                    match message.fields.iter().find(|(number, _)| *number == key >> 3) {
+                        Some((_, Content::Message(inner))) => self.message(inner, end)?,
+                        // Allocators hand out no less than 16 bytes.
+                        Some((_, Content::String)) => self.take(size_of::<String>() + length.max(16))?,
+                        Some((_, Content::Slice)) => self.take(size_of::<Bytes>())?,
+                        None => {}
                     }
+                    self.at = end;
                 }
                 // Groups: ONNX has none, and skipping them would recurse.
                 _ => return Err(Objection::Malformed(self.at)),

@@ -77,6 +77,22 @@ impl Initializer {
     pub fn byte_len(&self) -> Option<u64> {
         self.elem.byte_len(self.element_count()?)
     }
+
+    /// Returns how many bytes (or strings) type and extents ask for, or why the elements in memory are not as many.
+    pub(super) fn checked_len(&self) -> Result<u64, String> {
+        let (expected, found, unit) = match &self.data {
+            TensorData::Strings(_) if self.elem != ElemType::STRING => (None, None, "strings"),
+            TensorData::Strings(strings) => (self.element_count(), Some(strings.len()), "strings"),
+            TensorData::Inline(data) => (self.byte_len(), Some(data.len()), "bytes"),
+            TensorData::External { .. } | TensorData::Deferred => (self.byte_len(), None, "bytes"),
+        };
+        let expected =
+            expected.ok_or("the size is not known (negative extents, overflow or a type of no fixed size)")?;
+        match found {
+            Some(found) if found as u64 != expected => Err(format!("{expected} {unit} expected, {found} found")),
+            _ => Ok(expected),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -34,13 +34,6 @@ const GRAPH: u8 = key(7);
 const INITIALIZER: u8 = key(5);
 const RAW_DATA: u8 = key(9);
 
-/// How to write a model.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WriteOptions {
-    /// Where tensors go.
-    pub external: External,
-}
-
 /// Whether tensors go into `<file name>.data` beside the model. Tensors below 1 KiB never do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum External {
@@ -63,46 +56,25 @@ pub struct Written {
 }
 
 /// Why a model could not be written. Nothing is left behind, and what stood there before stands there still.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// A path that names no file.
     #[error("cannot write a model to {}: {why}", path.display())]
-    Path {
-        /// The path asked for.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    Path { path: PathBuf, why: &'static str },
     /// The system refused: disk full, folder missing, no permission.
     #[error("cannot write {}: {source}", path.display())]
-    Io {
-        /// The file that was to appear.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
     /// The model is not expressible.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The supplier of tensor bytes failed.
     #[error("cannot supply the bytes of `{name}`: {source}")]
-    Supply {
-        /// The initializer.
-        name: String,
-        /// What the supplier says.
-        source: Box<dyn Error + Send + Sync>,
-    },
+    Supply { name: String, source: Box<dyn Error + Send + Sync> },
     /// The supplier gave more or fewer bytes than the tensor has.
     #[error("`{name}` takes {expected} bytes, but {found} were supplied")]
-    Size {
-        /// The initializer.
-        name: String,
-        /// Bytes by type and extents.
-        expected: u64,
-        /// Bytes supplied.
-        found: u64,
-    },
+    Size { name: String, expected: u64, found: u64 },
     /// More than one protobuf message can hold.
     #[error(
         "{0} bytes are more than one file can hold; a model file ends at 2147483647 bytes, protobuf's limit: put tensors into external data"
@@ -129,12 +101,12 @@ enum Place {
 /// Writes `model` to `path`, asking `bytes_of` for the bytes of each [`TensorData::Deferred`] initializer in turn.
 ///
 /// `bytes_of` writes the row-major little-endian elements into the stream, as many bytes as the tensor has, in pieces of
-/// any size; a large slice is passed on without a copy, and [`Sink::copy`] has the kernel take bytes from a file. A `.data` file that stands beside a model written without
-/// external data is left alone.
+/// any size; a large slice is passed on without a copy, and [`Sink::copy`] has the kernel take bytes from a file. A
+/// `.data` file that stands beside a model written without external data is left alone.
 pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
     model: &Model,
     path: &Path,
-    options: &WriteOptions,
+    external: External,
     mut bytes_of: impl FnMut(&Initializer, &mut dyn Sink) -> Result<(), E>,
 ) -> Result<Written, WriteError> {
     let refuse = |why| WriteError::Path { path: path.to_path_buf(), why };
@@ -150,7 +122,7 @@ pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
 
     let head = encode::model_head(model)?.encode_to_vec();
     let graph_head = encode::graph_head(model)?.encode_to_vec();
-    let plan = plan(model, &location, options.external)?;
+    let plan = plan(model, &location, external)?;
     let graph_len = plan.iter().fold(graph_head.len() as u64, |n, p| n.saturating_add(delimited(p.message_len())));
     let total = delimited(graph_len).saturating_add(head.len() as u64);
     if total > PROTOBUF_LIMIT {
@@ -163,8 +135,8 @@ pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
     };
     let (model_io, data_io) = (at(path), at(&data_path));
     let mut out = AtomicFile::create(path).map_err(&model_io)?;
-    let external = plan.iter().any(|p| matches!(p.place, Place::Data(_)));
-    let mut data = if external { Some(AtomicFile::create(&data_path).map_err(&data_io)?) } else { None };
+    let split = plan.iter().any(|p| matches!(p.place, Place::Data(_)));
+    let mut data = if split { Some(AtomicFile::create(&data_path).map_err(&data_io)?) } else { None };
 
     let mut lead = head;
     lead.push(GRAPH);
@@ -192,7 +164,7 @@ pub fn write<E: Into<Box<dyn Error + Send + Sync>>>(
         data.finish().map_err(&data_io)?;
     }
     out.finish().map_err(|source| {
-        if external {
+        if split {
             // An old model beside new tensors would be read without complaint; without them it is not.
             let _ = std::fs::remove_file(&data_path);
         }

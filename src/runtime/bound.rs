@@ -9,38 +9,18 @@ use super::{EngineError, InputProblem, Port, PortDim, check_inputs};
 use crate::ir::Tensor;
 
 /// One way in which carried pairs or their start values do not fit a model.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BindProblem {
     /// A pair names an input or an output that the model does not have.
     #[error("the model has no {kind} `{name}`: it has {known}")]
-    Unknown {
-        /// `input` or `output`.
-        kind: &'static str,
-        /// The name given.
-        name: String,
-        /// The declared names.
-        known: String,
-    },
+    Unknown { kind: &'static str, name: String, known: String },
     /// An input or an output is in more than one pair.
     #[error("{kind} `{name}` is carried more than once")]
-    Repeated {
-        /// `input` or `output`.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
+    Repeated { kind: &'static str, name: String },
     /// The output has another type or shape than the input that it becomes.
     #[error("output `{output}` cannot become input `{input}`: expected {expected}, found {found}")]
-    Mismatch {
-        /// The input of the pair.
-        input: String,
-        /// The output of the pair.
-        output: String,
-        /// Type and shape of the input.
-        expected: String,
-        /// Type and shape of the output.
-        found: String,
-    },
+    Mismatch { input: String, output: String, expected: String, found: String },
     /// A start value is missing or does not fit its input.
     #[error("start values: {0}")]
     Start(InputProblem),

@@ -16,44 +16,23 @@ pub enum ErrorKind {
 }
 
 /// An error of an engine or a session.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The engine itself is not available.
     #[error("{engine} is not available: {reason}")]
-    Unavailable {
-        /// Which engine.
-        engine: String,
-        /// The reason, with everything that was tried.
-        reason: String,
-    },
+    Unavailable { engine: String, reason: String },
     /// A provider that was asked for is not available.
     #[error("provider `{provider}` is not available in {engine}: {reason}")]
-    Provider {
-        /// Which provider was asked for.
-        provider: Provider,
-        /// The engine that does not have it.
-        engine: String,
-        /// The reason.
-        reason: String,
-    },
+    Provider { provider: Provider, engine: String, reason: String },
     /// The CPU would run nodes that no provider asked for can run.
     #[error(
         "{engine}: {reason}\nlet the CPU run them with --allow-cpu-nodes, or run the whole model there with --provider cpu"
     )]
-    CpuNodes {
-        /// Which engine.
-        engine: String,
-        /// How many nodes of which op types.
-        reason: String,
-    },
+    CpuNodes { engine: String, reason: String },
     /// The model file cannot be read or is not a model the engine can run.
     #[error("{}: {reason}", path.display())]
-    Model {
-        /// The model file.
-        path: PathBuf,
-        /// The engine's message.
-        reason: String,
-    },
+    Model { path: PathBuf, reason: String },
     /// The input tensors do not fit the model; every problem is named.
     #[error("{}", describe("the inputs do not fit the model", .0))]
     Inputs(Vec<InputProblem>),
@@ -62,12 +41,7 @@ pub enum EngineError {
     Bind(Vec<BindProblem>),
     /// The engine failed while computing.
     #[error("{engine} failed while running the model: {reason}")]
-    Run {
-        /// Which engine.
-        engine: String,
-        /// Its message.
-        reason: String,
-    },
+    Run { engine: String, reason: String },
 }
 
 impl EngineError {
@@ -82,54 +56,27 @@ impl EngineError {
 }
 
 /// One way in which the inputs given differ from the inputs a model declares.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputProblem {
     /// The model declares it and it was not given.
     #[error("missing input `{name}`: expected {expected}")]
-    Missing {
-        /// Name of the input.
-        name: String,
-        /// Declared type and shape.
-        expected: String,
-    },
+    Missing { name: String, expected: String },
     /// It was given and the model does not declare it.
     #[error("unknown input `{name}`: the model takes {known}")]
-    Unknown {
-        /// Name of the input.
-        name: String,
-        /// The declared names.
-        known: String,
-    },
+    Unknown { name: String, known: String },
     /// It was given more than once.
     #[error("input `{name}` is given more than once")]
-    Repeated {
-        /// Name of the input.
-        name: String,
-    },
-    /// Type or shape differ.
+    Repeated { name: String },
+    /// Type or shape differ. In `expected`, symbols that earlier inputs decided are written as `batch=2`.
     #[error("input `{name}`: expected {expected}, found {found}")]
-    Mismatch {
-        /// Name of the input.
-        name: String,
-        /// Declared type and shape, symbols already bound by earlier inputs written as `batch=2`.
-        expected: String,
-        /// Type and shape of the tensor given.
-        found: String,
-    },
+    Mismatch { name: String, expected: String, found: String },
     /// It was given to a bound session that carries it.
     #[error("input `{name}` is carried from step to step: change it with `set`")]
-    Carried {
-        /// Name of the input.
-        name: String,
-    },
+    Carried { name: String },
     /// It is not among the inputs that a bound session carries.
     #[error("`{name}` is not carried: carried are {known}")]
-    NotCarried {
-        /// Name of the input.
-        name: String,
-        /// The carried names.
-        known: String,
-    },
+    NotCarried { name: String, known: String },
 }
 
 fn describe<P: std::fmt::Display>(what: &str, problems: &[P]) -> String {

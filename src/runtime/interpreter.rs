@@ -4,14 +4,14 @@
 //! opinion in tests.
 
 use super::bound::{Keep, Plan};
-use super::{Bound, Engine, EngineError, Placement, Port, PortDim, Session, SessionOptions, check_inputs};
+use super::{Bound, Engine, EngineError, Port, PortDim, Session, SessionOptions, check_inputs};
 use crate::eval;
 use crate::ir::Tensor;
 use crate::lower;
 use crate::onnx::{self, Model};
 use crate::ops::Graph;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The built-in interpreter.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,9 +61,6 @@ impl Session for Loaded {
     fn outputs(&self) -> &[Port] {
         &self.outputs
     }
-    fn placement(&self) -> Option<&Placement> {
-        None
-    }
     fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, EngineError> {
         check_inputs(&self.inputs, inputs)?;
         self.eval(inputs.iter().map(|(n, t)| (n.as_str(), t.clone())).collect())
@@ -72,10 +69,6 @@ impl Session for Loaded {
     fn bind(self: Box<Self>, carried: &[(&str, &str)], start: &[(String, Tensor)]) -> Result<Bound, EngineError> {
         let (plan, values) = Plan::new(&self.inputs, &self.outputs, carried, start)?;
         Ok(Bound::new(plan, Box::new(Kept { loaded: *self, values })))
-    }
-
-    fn end_profile(&mut self) -> Result<Option<PathBuf>, EngineError> {
-        Ok(None)
     }
 }
 

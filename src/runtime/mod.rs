@@ -65,7 +65,9 @@ pub trait Session: Send {
     fn outputs(&self) -> &[Port];
 
     /// Where the nodes are placed; `None` when [`SessionOptions::providers`] named no provider or the engine has none.
-    fn placement(&self) -> Option<&Placement>;
+    fn placement(&self) -> Option<&Placement> {
+        None
+    }
 
     /// Runs the model once. `inputs` may come in any order; outputs come in the order of
     /// [`Session::outputs`].
@@ -89,5 +91,7 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// [`EngineError::Run`] when the engine cannot write the file.
-    fn end_profile(&mut self) -> Result<Option<PathBuf>, EngineError>;
+    fn end_profile(&mut self) -> Result<Option<PathBuf>, EngineError> {
+        Ok(None)
+    }
 }

@@ -37,6 +37,12 @@ impl<'t> Cursor<'t> {
         self.at
     }
 
+    /// Skips spaces and returns the number of bytes read.
+    pub(super) fn start(&mut self) -> usize {
+        self.skip(false);
+        self.at
+    }
+
     fn rest(&self) -> &'t str {
         &self.text[self.at..]
     }
@@ -208,21 +214,25 @@ impl<'t> Cursor<'t> {
     pub(super) fn items<X>(
         &mut self,
         close: char,
+        item: impl FnMut(&mut Self) -> Result<X, ParseError>,
+    ) -> Result<Vec<X>, ParseError> {
+        if self.eat(close) {
+            return Ok(Vec::new());
+        }
+        let out = self.list(item)?;
+        if self.eat(close) { Ok(out) } else { self.expected(&format!("`,` or `{close}`")) }
+    }
+
+    /// Reads one item or more, with commas between them.
+    pub(super) fn list<X>(
+        &mut self,
         mut item: impl FnMut(&mut Self) -> Result<X, ParseError>,
     ) -> Result<Vec<X>, ParseError> {
-        let mut out = Vec::new();
-        if self.eat(close) {
-            return Ok(out);
-        }
-        loop {
+        let mut out = vec![item(self)?];
+        while self.eat(',') {
             out.push(item(self)?);
-            if self.eat(close) {
-                return Ok(out);
-            }
-            if !self.eat(',') {
-                return self.expected(&format!("`,` or `{close}`"));
-            }
         }
+        Ok(out)
     }
 }
 

@@ -70,8 +70,7 @@ impl Reader {
             return c.expected("`stage`");
         }
         c.word("`stage`")?;
-        c.peek();
-        let start = c.offset();
+        let start = c.start();
         let word = c.word("a stage")?;
         let Some(stage) = Stage::ALL.into_iter().find(|s| s.name() == word) else {
             let all = Stage::ALL.map(Stage::name).join(", ");
@@ -118,8 +117,7 @@ impl Reader {
 
     /// `symbol NAME`
     fn symbol(&mut self, c: &mut Cursor<'_>) -> Result<()> {
-        c.peek();
-        let start = c.offset();
+        let start = c.start();
         let name = c.word("the name of a symbol")?;
         let Some(symbol) = Symbol::new(name) else {
             return Err(c.error_at(start, format!("a symbol begins with a letter, found `{name}`")));
@@ -147,8 +145,7 @@ impl Reader {
 
     /// `param PATH : TYPE INIT`, or `buffer`
     fn param(&mut self, c: &mut Cursor<'_>, trainable: bool) -> Result<()> {
-        c.peek();
-        let start = c.offset();
+        let start = c.start();
         let path = self.path(c)?;
         c.expect(':')?;
         let ty = tensor_type(c, &self.symbols)?;
@@ -159,8 +156,7 @@ impl Reader {
 
     /// Reads the path of a parameter: `/full.path`, or relative to the open scope.
     fn path(&self, c: &mut Cursor<'_>) -> Result<String> {
-        c.peek();
-        let start = c.offset();
+        let start = c.start();
         if c.eat('/') {
             return some_name(c, "the full path of a parameter").map(|(path, _)| path);
         }
@@ -203,19 +199,14 @@ impl Reader {
             }
         }
         c.expect('=')?;
-        c.peek();
-        let at_op = c.offset();
+        let at_op = c.start();
         let mnemonic = c.word("the name of an op")?;
         let inputs = self.operands(c)?;
         let attrs = attributes(c, &self.symbols)?;
         let op = Op::parse(mnemonic, attrs).map_err(|e| c.error_at(at_op, e))?;
         c.expect(':')?;
-        c.peek();
-        let at_types = c.offset();
-        let mut types = vec![tensor_type(c, &self.symbols)?];
-        while c.eat(',') {
-            types.push(tensor_type(c, &self.symbols)?);
-        }
+        let at_types = c.start();
+        let types = c.list(|c| tensor_type(c, &self.symbols))?;
         if !op.allowed(self.g.stage) {
             return Err(c.error_at(at_op, format!("{mnemonic} may not occur at stage {}", self.g.stage)));
         }
@@ -238,22 +229,15 @@ impl Reader {
     }
 
     fn operands(&self, c: &mut Cursor<'_>) -> Result<Operands> {
-        let mut operands = Operands::new();
-        if matches!(c.peek(), Some('{' | ':')) {
-            return Ok(operands);
-        }
-        loop {
-            operands.push(self.value(c)?);
-            if !c.eat(',') {
-                return Ok(operands);
-            }
+        match c.peek() {
+            Some('{' | ':') => Ok(Operands::new()),
+            _ => Ok(c.list(|c| self.value(c))?.into()),
         }
     }
 
     /// `%3`, `%scope/3`, `%/3`, `@path`, `@/full.path` or the name of an input
     fn value(&self, c: &mut Cursor<'_>) -> Result<ValueId> {
-        c.peek();
-        let start = c.offset();
+        let start = c.start();
         let (found, what) = if c.eat('@') {
             let path = self.path(c)?;
             (self.params.get(&path), format!("parameter `{path}`"))
@@ -284,16 +268,14 @@ impl Reader {
 
 /// Reads the number of a value within its scope.
 fn number(c: &mut Cursor<'_>) -> Result<u64> {
-    c.peek();
-    let start = c.offset();
+    let start = c.start();
     let word = c.word("the number of a value")?;
     word.parse().map_err(|_| c.error_at(start, format!("expected the number of a value, found `{word}`")))
 }
 
 /// Reads a name that is not empty, and returns where it begins.
 fn some_name(c: &mut Cursor<'_>, what: &str) -> Result<(String, usize)> {
-    c.peek();
-    let start = c.offset();
+    let start = c.start();
     let name = c.name(what)?;
     if name.is_empty() { Err(c.error_at(start, format!("{what} is empty"))) } else { Ok((name, start)) }
 }

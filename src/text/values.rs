@@ -23,8 +23,7 @@ pub(super) type Symbols = BTreeSet<Symbol>;
 
 /// Reads an element type.
 fn dtype(c: &mut Cursor<'_>) -> Result<DType> {
-    c.peek();
-    let start = c.offset();
+    let start = c.start();
     let word = c.word("an element type")?;
     DType::parse(word)
         .ok_or_else(|| c.error_at(start, format!("expected an element type ({}), found `{word}`", DType::names())))
@@ -71,8 +70,7 @@ fn sizes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Vec<Size>> {
 
 /// Reads a polynomial: terms with `+` and `-` between them, each a product of a number and symbols.
 fn size(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Size> {
-    c.peek();
-    let start = c.offset();
+    let start = c.start();
     let mut factors = 0;
     let negative = c.eat('-');
     let Size { mut dim, mut number } = term(c, symbols, negative, &mut factors)?;
@@ -96,8 +94,7 @@ fn term(c: &mut Cursor<'_>, symbols: &Symbols, negative: bool, factors: &mut usi
     let mut number = None;
     let mut first = true;
     loop {
-        c.peek();
-        let start = c.offset();
+        let start = c.start();
         *factors += 1;
         if *factors > MOST_FACTORS {
             return Err(c.error_at(start, format!("a size has at most {MOST_FACTORS} factors")));
@@ -130,8 +127,7 @@ fn term(c: &mut Cursor<'_>, symbols: &Symbols, negative: bool, factors: &mut usi
 
 /// An element of a tensor, or an attribute that is a number.
 fn element<A: Element>(c: &mut Cursor<'_>) -> Result<A> {
-    c.peek();
-    let start = c.offset();
+    let start = c.start();
     let text = c.number();
     if A::DTYPE.is_float() && text == "nan" && c.peek_here() == Some('(') {
         c.expect('(')?;
@@ -165,8 +161,7 @@ fn literal(c: &mut Cursor<'_>, dtype: DType) -> Result<Literal> {
     let start = c.offset();
     c.expect('[')?;
     let shape = c.items(']', |c| {
-        c.peek();
-        let start = c.offset();
+        let start = c.start();
         usize::try_from(element::<i64>(c)?).map_err(|_| c.error_at(start, "a size cannot be negative"))
     })?;
     // The axes of empty tensors must be addressable too.
@@ -180,9 +175,8 @@ fn literal(c: &mut Cursor<'_>, dtype: DType) -> Result<Literal> {
 }
 
 fn elements<A: Element>(c: &mut Cursor<'_>, shape: &[usize]) -> Result<Tensor> {
-    let next = c.peek();
-    let start = c.offset();
-    if next == Some('#') {
+    let start = c.start();
+    if c.peek_here() == Some('#') {
         let message = "this constant was printed as a digest: print the graph complete to read it back";
         return Err(c.error_at(start, message));
     }
@@ -201,8 +195,7 @@ fn elements<A: Element>(c: &mut Cursor<'_>, shape: &[usize]) -> Result<Tensor> {
 
 /// Reads initial values: `constant(0.0)`, `normal(1.0)`, `uniform(0.5)`, `value(TENSOR)` or `computed`.
 pub(super) fn init(c: &mut Cursor<'_>, ty: &TensorType) -> Result<Init> {
-    c.peek();
-    let start = c.offset();
+    let start = c.start();
     let how = c.word("how the parameter starts: constant(x), normal(x), uniform(x), value(tensor) or computed")?;
     let real: fn(Real) -> Init = match how {
         "constant" => Init::Constant,
@@ -240,8 +233,7 @@ pub(super) fn attributes(c: &mut Cursor<'_>, symbols: &Symbols) -> Result<Attrs>
         return Ok(attrs);
     }
     c.items('}', |c| {
-        c.peek();
-        let start = c.offset();
+        let start = c.start();
         let name = c.word("the name of an attribute")?;
         c.expect('=')?;
         let value = attribute(c, symbols)?;

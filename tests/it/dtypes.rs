@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 use vit_onnx::ir::{DType, Tensor};
-use vit_onnx::onnx::{External, Graph, Initializer, Model, Node, ValueInfo, WriteOptions, write};
+use vit_onnx::onnx::{External, Graph, Initializer, Model, Node, ValueInfo, write};
 use vit_onnx::runtime::{Engine, Interpreter, SessionOptions};
 use vit_onnx::weights::{self, Stored, Writer};
 
@@ -31,7 +31,7 @@ fn model(graph: Graph) -> Model {
 fn save(dir: &TempDir, graph: Graph) -> PathBuf {
     let path = dir.path().join("m.onnx");
     let none = |_: &Initializer, _: &mut dyn vit_onnx::files::Sink| Ok::<(), std::io::Error>(());
-    write(&model(graph), &path, &WriteOptions { external: External::Never }, none).expect("a file");
+    write(&model(graph), &path, External::Never, none).expect("a file");
     path
 }
 

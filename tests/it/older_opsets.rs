@@ -6,7 +6,7 @@ use std::path::Path;
 use vit_onnx::ir::verify::verify;
 use vit_onnx::ir::{DType, Tensor};
 use vit_onnx::lower;
-use vit_onnx::onnx::{self, Attribute, ElemType, External, Initializer, Model, Node, ValueInfo, WriteOptions};
+use vit_onnx::onnx::{self, Attribute, ElemType, External, Initializer, Model, Node, ValueInfo};
 use vit_onnx::runtime::{Engine, Interpreter, SessionOptions};
 
 /// A model of one node: inputs `x0`, `x1`, …, constants `c0`, `c1`, …, results `y0`, `y1`, ….
@@ -268,7 +268,7 @@ fn forms() -> Vec<(Vec<i64>, Case)> {
 
 fn write(model: &Model, path: &Path) {
     let supply = |i: &Initializer, _: &mut dyn vit_onnx::files::Sink| Err(format!("{} is deferred", i.name));
-    onnx::write(model, path, &WriteOptions { external: External::Never }, supply).expect("a file");
+    onnx::write(model, path, External::Never, supply).expect("a file");
 }
 
 #[test]

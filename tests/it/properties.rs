@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use vit_onnx::build::{Builder, T};
 use vit_onnx::ir::{DType, Dim, Init, Shape, Stage, Tensor, TensorType};
 use vit_onnx::lower;
-use vit_onnx::onnx::{self, External, WriteOptions};
+use vit_onnx::onnx::{self, External};
 use vit_onnx::ops::{Graph, Program, composite};
 use vit_onnx::passes::{self, Ctx, Options, Pass};
 use vit_onnx::runtime::{Engine as _, Interpreter, SessionOptions};
@@ -430,7 +430,7 @@ fn through_a_file(p: &Program, target: &Target) -> Vec<(String, Tensor)> {
     let path = dir.path().join("random.onnx");
     let weight = weights(p);
     let model = lower::emit(&p.graph, target, opset, Vec::new()).unwrap_or_else(|e| panic!("{e}\n{}", p.graph));
-    onnx::write(&model, &path, &WriteOptions { external: External::Auto }, |i, out| {
+    onnx::write(&model, &path, External::Auto, |i, out| {
         out.write_all(&weight(&i.name)?.le_bytes())?;
         Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     })

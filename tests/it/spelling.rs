@@ -7,7 +7,7 @@ use vit_onnx::build::Builder;
 use vit_onnx::eval;
 use vit_onnx::ir::{Stage, Tensor};
 use vit_onnx::lower;
-use vit_onnx::onnx::{self, External, WriteOptions};
+use vit_onnx::onnx::{self, External};
 use vit_onnx::ops::{Exactness, Op, Program};
 use vit_onnx::passes::{self, Ctx, Options};
 use vit_onnx::runtime::{Engine, Interpreter, SessionOptions};
@@ -37,10 +37,7 @@ fn every_spelling_means_what_the_table_says() {
             let p = legalize(&Program::new(graph), &mut Ctx::new(target, Some(opset), &Options::default()));
             let p = p.unwrap_or_else(|e| panic!("{:?}: {e}", s.op));
             let model = lower::emit(&p.graph, target, opset, Vec::new()).unwrap_or_else(|e| panic!("{:?}: {e}", s.op));
-            onnx::write(&model, &path, &WriteOptions { external: External::Auto }, |i, _| {
-                Err(format!("{} is deferred", i.name))
-            })
-            .expect("a file");
+            onnx::write(&model, &path, External::Auto, |i, _| Err(format!("{} is deferred", i.name))).expect("a file");
             let owned: Vec<(String, Tensor)> = named(&values).into_iter().map(|(n, t)| (n.to_owned(), t)).collect();
             let engines: [&dyn Engine; 2] = [&ort(), &Interpreter];
             for engine in engines {

@@ -1,7 +1,7 @@
 //! Arguments of `bench`.
 
-use super::EngineChoice;
 use super::engine::{EngineArgs, threads};
+use super::{EngineChoice, count};
 use crate::runtime::Provider;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -128,13 +128,6 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let sizes = sizes.split('x').filter(|_| !sizes.is_empty());
     let sizes = sizes.map(|s| s.parse().ok().filter(|n| *n <= 1 << 32).ok_or_else(wrong)).collect::<Result<_, _>>()?;
     Ok((name.to_owned(), sizes))
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..=1_048_576) => Ok(n),
-        _ => Err("expected a number from 1 to 1048576".into()),
-    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -1,6 +1,6 @@
 //! Arguments of commands that run models.
 
-use super::{ModelArgs, WeightArgs};
+use super::{ModelArgs, WeightArgs, count};
 use crate::runtime::Provider;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -77,7 +77,7 @@ pub(in crate::cli) struct Predict {
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) labels: Option<PathBuf>,
     /// The number of classes to show, the most likely first.
-    #[arg(short, long, default_value_t = 5, value_name = "K", value_parser = top)]
+    #[arg(short, long, default_value_t = 5, value_name = "K", value_parser = count)]
     pub(in crate::cli) k: usize,
     /// Print JSON.
     #[arg(long)]
@@ -103,13 +103,6 @@ Examples:
   vit-onnx build --variant vit --preset base-16 --weights vit.safetensors --output-tensor attentions -o seen.onnx
   vit-onnx predict seen.onnx cat.jpg --attention heat.png --layer 11
 Images are resized, cropped and normalized as the model file says, or as usual for ImageNet where it says nothing.";
-
-fn top(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..=1_048_576) => Ok(n),
-        _ => Err("expected a number from 1 to 1048576".into()),
-    }
-}
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]

@@ -5,7 +5,6 @@ use super::super::args::{Bench, BenchLoad};
 use super::super::{Exit, Failure, Outcome, engine, output};
 use super::{Inputs, Subject};
 use crate::bench::{self, Clock as _, Machine, Memory, Sizes};
-use crate::runtime::SessionOptions;
 use clap::ValueEnum as _;
 use serde::{Deserialize, Serialize};
 use std::process::{Command, Stdio};
@@ -14,7 +13,7 @@ use std::process::{Command, Stdio};
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Loading {
     /// Seconds from the file to a session.
-    pub(super) create: f64,
+    pub(super) seconds: f64,
     /// Bytes of resident memory that the session added; `None` where the system does not tell.
     pub(super) memory: Option<u64>,
     /// The most bytes of resident memory of the process, which also ran the model once.
@@ -48,13 +47,10 @@ pub(super) fn measure(
 }
 
 fn median(all: &[Loading]) -> Option<Loading> {
-    let of = |f: &dyn Fn(&Loading) -> Option<f64>| {
-        let mut v: Vec<f64> = all.iter().filter_map(f).collect();
-        v.sort_by(f64::total_cmp);
-        (!v.is_empty()).then(|| bench::quantile(&v, 0.5))
-    };
+    let of =
+        |f: &dyn Fn(&Loading) -> Option<f64>| Some(bench::median(all.iter().filter_map(f))).filter(|m| !m.is_nan());
     let bytes = |f: fn(&Loading) -> Option<u64>| of(&|l| f(l).map(|n| n as f64)).map(|n| n as u64);
-    Some(Loading { create: of(&|l| Some(l.create))?, memory: bytes(|l| l.memory), peak: bytes(|l| l.peak) })
+    Some(Loading { seconds: of(&|l| Some(l.seconds))?, memory: bytes(|l| l.memory), peak: bytes(|l| l.peak) })
 }
 
 fn once(a: &Bench, s: &Subject, threads: Option<usize>, inputs: &Inputs) -> Result<Loading, String> {
@@ -87,22 +83,17 @@ fn once(a: &Bench, s: &Subject, threads: Option<usize>, inputs: &Inputs) -> Resu
 /// Loads one model and runs it once: the process that [`once`] starts.
 pub(in crate::cli) fn run(a: &BenchLoad) -> Outcome {
     let engine = engine::choose(&a.engine, &a.engine.provider)?;
-    let options = SessionOptions {
-        threads: a.engine.threads,
-        providers: a.engine.provider.clone(),
-        allow_cpu_nodes: a.engine.allow_cpu_nodes,
-        ..SessionOptions::default()
-    };
+    let options = engine::options(&a.engine, a.engine.provider.clone());
     let before = Memory::of_this_process();
     let clock = Machine::start();
     let mut session = engine.load(&a.model, &options)?;
-    let create = clock.wall();
+    let seconds = clock.wall();
     let memory = before.zip(Memory::of_this_process()).map(|(b, n)| n.now.saturating_sub(b.now));
     let sizes = Sizes { shapes: a.shapes.iter().cloned().collect(), batch: None };
     let names: Vec<&str> = session.inputs().iter().map(|p| p.name.as_str()).collect();
     let inputs = sizes.draw(session.inputs(), &names, 0).map_err(Failure::usage)?;
     session.run(&inputs)?;
-    let loading = Loading { create, memory, peak: Memory::of_this_process().map(|m| m.peak) };
+    let loading = Loading { seconds, memory, peak: Memory::of_this_process().map(|m| m.peak) };
     output::json(&serde_json::to_value(loading).map_err(|e| Failure::new(Exit::Internal, e))?)?;
     Ok(Exit::Fine)
 }

@@ -5,7 +5,6 @@ use super::super::{Failure, output};
 use super::{Measured, Run};
 use crate::bench::{Profile, Ratio, Row, Verdict};
 use anstyle::{AnsiColor, Style};
-use comfy_table::Table;
 use serde_json::{Value, json};
 
 /// A table of times, one of what loading takes, and those of the profiles.
@@ -15,18 +14,15 @@ pub(super) fn print(a: &Bench, run: &Run) -> Result<(), Failure> {
     let time = |what: &str| format!(">{what} {}", unit.name);
     let headings =
         ["model", &time("p50"), &time("p90"), &time("p99"), &time("min"), "ratio", &time("cpu"), "cpu ratio"];
-    let mut t = output::table(&headings);
-    for m in &run.results {
-        let mut row = vec![m.subject.label.clone()];
-        row.extend([m.wall.p50, m.wall.p90, m.wall.p99, m.wall.min].map(|x| unit.figure(x)));
-        row.push(ratio(m.ratio));
-        row.push(m.processor.map_or("-".to_owned(), |x| unit.figure(x)));
-        row.push(ratio(m.processor_ratio));
-        t.add_row(row);
-    }
-    output::print(format_args!("{}\n\n{}\n\n", heading(run), colored(&output::lines(&t), &run.results)))?;
+    let rows = run.results.iter().map(|m| {
+        let [p50, p90, p99, min] = [m.wall.p50, m.wall.p90, m.wall.p99, m.wall.min].map(|x| unit.figure(x));
+        let processor = m.processor.map_or("-".to_owned(), |x| unit.figure(x));
+        [m.subject.label.clone(), p50, p90, p99, min, ratio(m.ratio), processor, ratio(m.processor_ratio)]
+    });
+    let times = output::table(&headings, rows);
+    output::print(format_args!("{}\n\n{}\n\n", heading(run), colored(&times, &run.results)))?;
     if base.loading.is_some() || run.results.len() > 1 {
-        output::print(format_args!("{}\n\n", output::lines(&other_figures(run))))?;
+        output::print(format_args!("{}\n\n", other_figures(run)))?;
     }
     for (i, m) in run.results.iter().enumerate() {
         if let Some(p) = &m.profile {
@@ -46,16 +42,9 @@ fn heading(run: &Run) -> String {
     parts.join(" · ")
 }
 
-/// A table with these headings and rows of as many cells or fewer.
-fn table(headings: &[String], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
-    let mut t = output::table(&headings.iter().map(String::as_str).collect::<Vec<_>>());
-    t.add_rows(rows);
-    t
-}
-
 /// Loading, memory and agreement.
-fn other_figures(run: &Run) -> Table {
-    let unit = Unit::of(run.results[0].loading.map_or(0.0, |l| l.create));
+fn other_figures(run: &Run) -> String {
+    let unit = Unit::of(run.results[0].loading.map_or(0.0, |l| l.seconds));
     let loaded = run.results.iter().any(|m| m.loading.is_some());
     let several = run.results.len() > 1;
     let mut headings = vec!["model".to_owned()];
@@ -67,7 +56,7 @@ fn other_figures(run: &Run) -> Table {
         let mut row = vec![m.subject.label.clone()];
         if loaded {
             let bytes = |n: Option<u64>| n.map_or("-".to_owned(), output::bytes);
-            row.push(m.loading.map_or("-".to_owned(), |l| unit.figure(l.create)));
+            row.push(m.loading.map_or("-".to_owned(), |l| unit.figure(l.seconds)));
             row.extend([m.loading.and_then(|l| l.memory), m.loading.and_then(|l| l.peak)].map(bytes));
         }
         row.extend((several && i > 0).then(|| match m.agreement.difference {
@@ -77,7 +66,7 @@ fn other_figures(run: &Run) -> Table {
         }));
         row
     };
-    table(&headings, run.results.iter().enumerate().map(row))
+    output::table(&headings, run.results.iter().enumerate().map(row))
 }
 
 /// A ratio with its quartiles.
@@ -130,7 +119,7 @@ fn profile(a: &Bench, label: &str, p: &Profile, base: Option<&Profile>) -> Strin
             cells.push(cell);
         }
         cells.extend((!rest.is_empty()).then(|| row(format!("{} more", rest.len()), rest)));
-        output::lines(&table(&headings, cells))
+        output::table(&headings, cells)
     };
     let (blocks, ops) = (part("block", &|p| p.by_block(a.profiling.each_layer)), part("op", &Profile::by_op));
     let all = unit.figure(p.seconds());
@@ -176,14 +165,10 @@ pub(super) fn json(a: &Bench, engine: &str, runs: &[Run]) -> Result<(), Failure>
 }
 
 fn model(a: &Bench, m: &Measured) -> Value {
-    let ratio =
-        |r: Option<Ratio>| r.map(|r| json!({ "median": r.median, "q1": r.q1, "q3": r.q3, "median_95": r.median_95 }));
-    let rows = |rows: Vec<Row>| -> Value {
-        let row = |r: &Row| json!({ "name": r.name, "seconds": r.seconds, "share": r.share, "kernels": r.calls });
-        rows.iter().map(row).collect()
+    let profile = |p: &Profile| {
+        let blocks = p.by_block(a.profiling.each_layer);
+        json!({ "runs": p.runs, "seconds": p.seconds(), "blocks": blocks, "ops": p.by_op() })
     };
-    let (blocks, ops) = (|p: &Profile| rows(p.by_block(a.profiling.each_layer)), |p: &Profile| rows(p.by_op()));
-    let profile = |p: &Profile| json!({ "runs": p.runs, "seconds": p.seconds(), "blocks": blocks(p), "ops": ops(p) });
     let inputs = m.inputs.iter().map(|(name, ty)| (name.clone(), Value::from(ty.clone())));
     json!({
         "label": m.subject.label, "file": m.subject.model.display().to_string(), "provider": m.subject.provider.name(),
@@ -191,10 +176,10 @@ fn model(a: &Bench, m: &Measured) -> Value {
         "calls_per_round": m.series.calls_per_round,
         "wall": { "min": m.wall.min, "p50": m.wall.p50, "p90": m.wall.p90, "p99": m.wall.p99, "rounds": m.series.wall },
         "processor": m.processor.map(|p50| json!({ "p50": p50, "rounds": m.series.processor })),
-        "ratio": ratio(m.ratio), "processor_ratio": ratio(m.processor_ratio),
-        "load": m.loading.map(|l| json!({ "seconds": l.create, "memory": l.memory, "peak": l.peak })),
-        "outputs": { "difference": m.agreement.difference, "unmatched": m.agreement.unmatched, "nan": m.agreement.nan },
-        "disturbances": m.disturbances.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "ratio": m.ratio, "processor_ratio": m.processor_ratio,
+        "load": m.loading,
+        "outputs": m.agreement,
+        "disturbances": m.disturbances,
         "profile": m.profile.as_ref().map(profile),
     })
 }

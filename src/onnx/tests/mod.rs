@@ -13,8 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
-const NEVER: WriteOptions = WriteOptions { external: External::Never };
-const ALWAYS: WriteOptions = WriteOptions { external: External::Always };
+const NEVER: External = External::Never;
+const ALWAYS: External = External::Always;
 
 fn folder() -> (TempDir, PathBuf) {
     let dir = tempdir().expect("a temporary folder");
@@ -103,7 +103,7 @@ fn initializers_of_every_type_are_what_they_say() {
     let tensor = |d: DType| crate::ir::Tensor::new(&[3], vec![1.0, 0.0, 100.0]).cast(d);
     model.graph.initializers =
         DType::ALL.map(|d| Initializer::inline(d.name(), d, &[3], tensor(d).to_le_bytes())).to_vec();
-    write(&model, &path, &NEVER, supply).expect("written");
+    write(&model, &path, NEVER, supply).expect("written");
     let theirs = official::ModelProto::parse_from_bytes(&fs::read(&path).expect("a file")).expect("a model");
     for (d, t) in DType::ALL.into_iter().zip(&theirs.graph.initializer) {
         let by_name =
@@ -229,7 +229,7 @@ fn compare(path: &Path, ours: &Model) -> Vec<String> {
 #[test]
 fn inline_is_what_the_official_schema_reads() {
     let (dir, path) = folder();
-    let written = write(&model(), &path, &NEVER, supply).expect("a sound model");
+    let written = write(&model(), &path, NEVER, supply).expect("a sound model");
     assert_eq!(names(&dir), ["m.onnx"]);
     #[cfg(unix)]
     {
@@ -246,7 +246,7 @@ fn inline_is_what_the_official_schema_reads() {
 #[test]
 fn external_is_what_the_official_schema_reads() {
     let (dir, path) = folder();
-    let written = write(&model(), &path, &ALWAYS, supply).expect("a sound model");
+    let written = write(&model(), &path, ALWAYS, supply).expect("a sound model");
     let data = dir.path().join("m.onnx.data");
     assert_eq!(names(&dir), ["m.onnx", "m.onnx.data"]);
     assert_eq!(written.data, Some((data.clone(), fs::metadata(&data).expect("a file").len())));
@@ -260,16 +260,16 @@ fn external_is_what_the_official_schema_reads() {
         model.graph.initializers[2].data,
         TensorData::External { location: "m.onnx.data".to_owned(), offset: 8192, length: Some(5000) }
     );
-    let e = write(&model, &path, &NEVER, supply).expect_err("references are no bytes");
+    let e = write(&model, &path, NEVER, supply).expect_err("references are no bytes");
     assert!(matches!(e, WriteError::Encode(EncodeError::Unresolved { .. })), "{e}");
 }
 
 #[test]
 fn the_same_model_gives_the_same_bytes() {
-    for options in [NEVER, ALWAYS] {
+    for external in [NEVER, ALWAYS] {
         let ((_a, a), (_b, b)) = (folder(), folder());
-        write(&model(), &a, &options, supply).expect("a sound model");
-        write(&read(&a).expect("own file"), &b, &options, supply).expect("a sound model");
+        write(&model(), &a, external, supply).expect("a sound model");
+        write(&read(&a).expect("own file"), &b, external, supply).expect("a sound model");
         assert_eq!(fs::read(&a).expect("a file"), fs::read(&b).expect("a file"));
         let data = |p: &Path| fs::read(p.with_file_name("m.onnx.data")).ok();
         assert_eq!(data(&a), data(&b));
@@ -279,7 +279,7 @@ fn the_same_model_gives_the_same_bytes() {
 #[test]
 fn tensors_are_slices_of_the_mapped_file() {
     let (_dir, path) = folder();
-    write(&model(), &path, &NEVER, supply).expect("a sound model");
+    write(&model(), &path, NEVER, supply).expect("a sound model");
     let file = Bytes::from(fs::read(&path).expect("a file"));
     let model = decode::decode(file.clone()).expect("own file");
     let (start, end) = (file.as_ptr() as usize, file.as_ptr() as usize + file.len());
@@ -292,11 +292,11 @@ fn tensors_are_slices_of_the_mapped_file() {
 #[test]
 fn an_existing_file_is_replaced_and_a_stale_data_file_left_alone() {
     let (dir, path) = folder();
-    write(&model(), &path, &ALWAYS, supply).expect("a sound model");
+    write(&model(), &path, ALWAYS, supply).expect("a sound model");
     let data = dir.path().join("m.onnx.data");
     let before = fs::read(&data).expect("a file");
     // The source of the bytes is the file that is replaced.
-    write(&read(&path).expect("own file"), &path, &NEVER, supply).expect("a sound model");
+    write(&read(&path).expect("own file"), &path, NEVER, supply).expect("a sound model");
     assert_eq!(fs::read(&data).expect("a file"), before);
     assert_eq!(compare(&path, &filled()), <[&str; 0]>::default());
 }

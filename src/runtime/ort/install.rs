@@ -8,49 +8,14 @@
 use super::candidates::{cache_folder, is_library_name, libraries_in};
 use super::probe::{ProbeError, Version, probe};
 use super::python;
-use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The version that is fetched: the one this program is tested with.
 pub const PINNED_VERSION: &str = "1.31.1";
 
-/// Where the library is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Installed {
-    /// The shared library.
-    pub library: PathBuf,
-    /// False when it was there already.
-    pub fetched: bool,
-}
-
-/// A step of an installation, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// It is there already.
-    Present(PathBuf),
-    /// The package client was started.
-    Fetching {
-        /// The package: `onnxruntime==1.31.1`.
-        package: String,
-        /// The interpreter whose package client is used.
-        interpreter: String,
-    },
-    /// The package is being unpacked.
-    Unpacking(String),
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Present(path) => write!(f, "{} is already installed", path.display()),
-            Self::Fetching { package, interpreter } => write!(f, "fetching {package} with {interpreter} -m pip"),
-            Self::Unpacking(name) => write!(f, "unpacking {name}"),
-        }
-    }
-}
-
 /// Why an installation failed.
+#[allow(missing_docs, reason = "the message of a variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// Neither `HOME` nor its equivalents are set.
@@ -60,42 +25,19 @@ pub enum InstallError {
     #[error(
         "no Python with pip was found (tried {tried}): install one, or name an ONNX Runtime library with --ort-lib or ORT_DYLIB_PATH"
     )]
-    NoPackageClient {
-        /// The interpreters that were tried.
-        tried: String,
-    },
+    NoPackageClient { tried: String },
     /// The package client failed.
     #[error("{command} failed:\n{output}")]
-    Fetch {
-        /// The command.
-        command: String,
-        /// The end of its output.
-        output: String,
-    },
+    Fetch { command: String, output: String },
     /// The package is not what it should be.
     #[error("{}: {reason}", package.display())]
-    Package {
-        /// The wheel.
-        package: PathBuf,
-        /// The problem.
-        reason: String,
-    },
+    Package { package: PathBuf, reason: String },
     /// The library in the package cannot be used here.
     #[error("{}: {reason}", library.display())]
-    Library {
-        /// The unpacked library.
-        library: PathBuf,
-        /// The reason.
-        reason: ProbeError,
-    },
+    Library { library: PathBuf, reason: ProbeError },
     /// The cache cannot be written.
     #[error("{}: {reason}", path.display())]
-    Cache {
-        /// The file or folder.
-        path: PathBuf,
-        /// The reason.
-        reason: std::io::Error,
-    },
+    Cache { path: PathBuf, reason: std::io::Error },
 }
 
 /// The folder of a version within the cache.
@@ -103,29 +45,22 @@ pub(super) fn folder_name(version: &str) -> String {
     format!("onnxruntime-{version}")
 }
 
-/// Installs [`PINNED_VERSION`] into the tool's own cache, unless it is there.
+/// Installs [`PINNED_VERSION`] into the tool's own cache, unless it is there, and returns the library. `progress` gets
+/// each step in words.
 ///
 /// # Errors
 /// [`InstallError`]; the cache is as it was.
-pub fn install(progress: &mut dyn FnMut(Progress)) -> Result<Installed, InstallError> {
-    install_into(&cache_folder().ok_or(InstallError::NoCache)?, progress)
-}
-
-/// As [`install`], into another cache folder, which is made when absent.
-///
-/// # Errors
-/// [`InstallError`]; the cache is as it was.
-pub fn install_into(cache: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Installed, InstallError> {
+pub fn install(progress: &mut dyn FnMut(String)) -> Result<PathBuf, InstallError> {
+    let cache = cache_folder().ok_or(InstallError::NoCache)?;
     let target = cache.join(folder_name(PINNED_VERSION));
     if let Some(library) = usable(&target, PINNED_VERSION) {
-        progress(Progress::Present(library.clone()));
-        return Ok(Installed { library, fetched: false });
+        progress(format!("{} is already installed", library.display()));
+        return Ok(library);
     }
-    let staging = staging(cache)?;
+    let staging = staging(&cache)?;
     let wheel = fetch(staging.path(), progress)?;
-    progress(Progress::Unpacking(wheel.file_name().unwrap_or_default().to_string_lossy().into_owned()));
-    let library = place(&wheel, PINNED_VERSION, &target, staging.path())?;
-    Ok(Installed { library, fetched: true })
+    progress(format!("unpacking {}", wheel.file_name().unwrap_or_default().display()));
+    place(&wheel, PINNED_VERSION, &target, staging.path())
 }
 
 /// A folder of our own inside the cache, so that a rename stays within one file system.
@@ -141,13 +76,13 @@ fn usable(folder: &Path, version: &str) -> Option<PathBuf> {
 }
 
 /// Makes the package client download the wheel into `folder`.
-fn fetch(folder: &Path, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, InstallError> {
+fn fetch(folder: &Path, progress: &mut dyn FnMut(String)) -> Result<PathBuf, InstallError> {
     let has_pip = |i: &&&str| python::answer(python::command(i).args(["-m", "pip", "--version"])).is_some();
     let interpreter = python::INTERPRETERS.iter().find(has_pip);
     let interpreter =
         interpreter.ok_or_else(|| InstallError::NoPackageClient { tried: python::INTERPRETERS.join(", ") })?;
     let package = format!("onnxruntime=={PINNED_VERSION}");
-    progress(Progress::Fetching { package: package.clone(), interpreter: (*interpreter).to_owned() });
+    progress(format!("fetching {package} with {interpreter} -m pip"));
     // Only the shared library is used, so the wheel for any Python will do: the one for this Python,
     // and when there is none, because it is too old or too new, the one for a Python that has one.
     let attempts: [&[&str]; 2] = [&[], &["--python-version", "3.12", "--implementation", "cp"]];
@@ -214,7 +149,7 @@ fn place(wheel: &Path, version: &str, target: &Path, staging: &Path) -> Result<P
 /// Unpacks the shared libraries and the license texts of a wheel, which is a zip archive, flat into
 /// `folder`.
 fn unpack(wheel: &Path, folder: &Path) -> Result<(), InstallError> {
-    let bad = |e: &dyn fmt::Display| InstallError::Package { package: wheel.to_path_buf(), reason: e.to_string() };
+    let bad = |e: &dyn std::fmt::Display| InstallError::Package { package: wheel.to_path_buf(), reason: e.to_string() };
     let file = File::open(wheel).map_err(|e| bad(&e))?;
     let mut archive = zip::ZipArchive::new(file).map_err(|e| bad(&e))?;
     for i in 0..archive.len() {

@@ -20,7 +20,7 @@ mod session;
 pub use candidates::{Surroundings, cache_folder};
 pub use discover::Search;
 pub use environment::OrtEngine;
-pub use install::{InstallError, Installed, PINNED_VERSION, Progress, install, install_into};
+pub use install::{InstallError, PINNED_VERSION, install};
 pub use probe::{MINIMUM_VERSION, ProbeError, Version};
 pub use python::package_client;
 pub use report::{Candidate, Discovery, Found, NotFound, Outcome, Source};

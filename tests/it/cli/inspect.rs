@@ -4,12 +4,12 @@ use super::{Place, cat};
 use std::fs;
 use std::path::Path;
 use vit_onnx::ir::DType;
-use vit_onnx::onnx::{External, Graph, Initializer, Model, Node, ValueInfo, WriteOptions, write};
+use vit_onnx::onnx::{External, Graph, Initializer, Model, Node, ValueInfo, write};
 
 /// Writes a model of opset 17.
 fn save(graph: Graph, path: &Path, external: External) {
     let model = Model { ir_version: 8, opset_imports: vec![(String::new(), 17)], graph, ..Model::default() };
-    write(&model, path, &WriteOptions { external }, |_, _| Ok::<(), std::io::Error>(())).expect("a file");
+    write(&model, path, external, |_, _| Ok::<(), std::io::Error>(())).expect("a file");
 }
 
 #[test]

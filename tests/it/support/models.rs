@@ -1,7 +1,7 @@
 //! Small ONNX models for tests of engines, written by the project's own writer.
 
 use std::path::{Path, PathBuf};
-use vit_onnx::onnx::{self, DimValue, ElemType, External, Graph, Initializer, Model, Node, ValueInfo, WriteOptions};
+use vit_onnx::onnx::{self, DimValue, ElemType, External, Graph, Initializer, Model, Node, ValueInfo};
 
 /// A node with one output.
 pub(crate) fn node(op: &str, inputs: &[&str], output: &str) -> Node {
@@ -35,6 +35,6 @@ pub(crate) fn write(
     let model = Model { ir_version: 8, opset_imports: vec![(String::new(), 17)], graph, ..Model::default() };
     let path = folder.join("model.onnx");
     let none = |i: &Initializer, _: &mut dyn vit_onnx::files::Sink| Err(format!("{} is deferred", i.name));
-    onnx::write(&model, &path, &WriteOptions { external: External::Never }, none).expect("a folder of the test");
+    onnx::write(&model, &path, External::Never, none).expect("a folder of the test");
     path
 }
