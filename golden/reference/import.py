@@ -8,7 +8,7 @@ import struct
 import sys
 
 KINDS = {"classifier", "forward", "recorder"}
-KEEP = ("input", "output", "attn")
+KEEP = ("input", "output", "output_as", "attn")
 
 
 def read(path):
@@ -41,7 +41,9 @@ for case in sorted(c for s in sets for c in (root / s).iterdir()):
         continue
     out = pathlib.Path(__file__).parent / case.parent.name / case.name
     out.mkdir(parents=True, exist_ok=True)
-    names = ("name", "set", "variant", "kind", "kwargs", "source", "tolerance")
+    names = ("name", "set", "variant", "kind", "kwargs", "source", "tolerance", "version", "era", "inner", "ambiguous_with", "read_as")
     (out / "config.json").write_text(json.dumps({k: config[k] for k in names if k in config}, indent=1) + "\n")
+    if (case / "model.toml").exists():
+        (out / "model.toml").write_text((case / "model.toml").read_text())
     keep(case / "weights.safetensors", out / "weights.safetensors", lambda n: True)
     keep(case / "io.safetensors", out / "io.safetensors", lambda n: n.split(".")[0] in KEEP and n != "output_train")

@@ -8,6 +8,7 @@
 use super::{Builder, T};
 use crate::ir::{DType, Init, Shape, TensorType};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// Tables of rules. The rule of the most segments applies; of several, the one with the fewest `*`.
 pub type Names = &'static [&'static [Rule]];
@@ -24,7 +25,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Renames `page` and all paths below it. Each `*` stands for one segment, and is the same one in `era`.
+    /// Renames `page` and all paths below it. Each `*` stands for one segment, and is the same one in `era`, where a
+    /// number may become `2*` or `2*+1`: two lists that the era has as one.
     pub const fn rename(page: &'static str, era: &'static str) -> Self {
         Self { page, era, stored: None }
     }
@@ -68,15 +70,21 @@ impl Rules {
 /// `era` for `path`, which begins with `page`.
 fn apply(page: &[&str], era: &str, path: &[&str]) -> String {
     let mut stars = page.iter().zip(path).filter(|(part, _)| **part == "*").map(|(_, given)| *given);
-    let parts = era.split('.').map(|part| if part == "*" { stars.next().unwrap_or(part) } else { part });
-    let mut out = String::new();
-    for part in parts.chain(path[page.len()..].iter().copied()) {
-        if !out.is_empty() {
-            out.push('.');
-        }
-        out.push_str(part);
+    let mut parts = Vec::with_capacity(path.len());
+    for part in era.split('.') {
+        let mut index = |odd: usize| {
+            let number = stars.next().and_then(|given| given.parse::<usize>().ok());
+            Cow::Owned(number.map_or(part.to_owned(), |n| (2 * n + odd).to_string()))
+        };
+        parts.push(match part {
+            "*" => Cow::Borrowed(stars.next().unwrap_or(part)),
+            "2*" => index(0),
+            "2*+1" => index(1),
+            _ => Cow::Borrowed(part),
+        });
     }
-    out
+    parts.extend(path[page.len()..].iter().map(|part| Cow::Borrowed(*part)));
+    parts.join(".")
 }
 
 /// Where an era stores a parameter, or the parts of one.

@@ -2,19 +2,22 @@
 
 use super::args::{Build, ExternalData, ModelArgs, WeightArgs};
 use super::{Exit, Failure, Outcome, explain, files, output};
+use crate::compile::release::{self, Sets};
 use crate::compile::{CompileError, Options, compile_with, metadata};
 use crate::onnx::{External, WriteError};
 use crate::ops::{Graph, Program};
 use crate::passes::{self, Pass, PassError};
 use crate::template::{Model, Source};
 use crate::text::{self, Style};
-use crate::variants::{Declare, ImageSize};
+use crate::variants::ImageSize;
 use crate::weights::{self, Checkpoint, ImportOptions};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub(super) fn run(a: &Build) -> Outcome {
-    let model = resolve(&a.model)?;
+    // Before anything is read.
+    a.output.as_deref().map_or(Ok(()), |out| check_output(a, out))?;
+    let model = model_of(&a.model, &a.weights)?;
     let out = a.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.onnx", model.entry.name)));
     check_output(a, &out)?;
     let options = Options {
@@ -34,7 +37,6 @@ pub(super) fn run(a: &Build) -> Outcome {
             output::say(format_args!("// after {}\n{}", pass.name, text::print(&p.graph, &Style::SNAPSHOT)));
         }
     };
-    let model = release_of_weights(a, model)?;
     let start = Instant::now();
     let compiled = compile_with(&model.declaration, &options, &mut print).map_err(failure)?;
     let built = start.elapsed();
@@ -85,29 +87,18 @@ fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The model in the release whose parameters the checkpoint has, where the user chose none: the default if it fits,
-/// else the first that fits completely, else the default, so that its differences are reported.
-fn release_of_weights(a: &Build, model: Model) -> Result<Model, Failure> {
-    let Some(path) = a.weights.weights.as_ref().filter(|_| !model.release_given && model.entry.eras.len() > 1) else {
-        return Ok(model);
-    };
-    let source = weights::open(path, a.weights.weights_key.as_deref()).map_err(Failure::bad_file)?;
-    let strict = ImportOptions { prefix: a.weights.weights_prefix.clone(), ..ImportOptions::default() };
-    let fits = |m: &Model| {
-        let declared = m.declaration.declare(&Declare { batch: a.batch.0, ..Declare::default() });
-        declared.is_ok_and(|g| weights::import(&*source, &weights::specs(&g), &strict).is_ok())
-    };
-    if fits(&model) {
-        return Ok(model);
-    }
-    for era in model.entry.eras.iter().filter(|e| e.name != model.era.name) {
-        let given = ("release".to_owned(), era.name.into());
-        let Ok(other) = resolve_with(&a.model, vec![given]) else { continue };
-        if fits(&other) {
-            output::note(format_args!("the keys of {} are those of release {era}: building it", path.display()));
-            return Ok(other);
+/// The model, in the release of the checkpoint where the user chose none.
+pub(super) fn model_of(model: &ModelArgs, weights: &WeightArgs) -> Result<Model, Failure> {
+    let model = match &weights.weights {
+        None => resolve_with(model, &[])?,
+        Some(path) => {
+            let source = weights::open(path, weights.weights_key.as_deref()).map_err(Failure::bad_file)?;
+            let strict = ImportOptions { prefix: weights.weights_prefix.clone(), ..ImportOptions::default() };
+            release::of_checkpoint(&|sets| resolve_with(model, sets), &*source, &strict)?
         }
-    }
+    };
+    model.notes.iter().for_each(output::note);
+    model.warnings.iter().for_each(output::warning);
     Ok(model)
 }
 
@@ -123,15 +114,11 @@ fn image_size(a: &Build) -> Result<ImageSize, Failure> {
         .map_err(|e| Failure::bad_file(format!("{}: {}: {e}", path.display(), metadata::IMAGE_SIZE)))
 }
 
-/// Decides the model from the command line.
-pub(super) fn resolve(a: &ModelArgs) -> Result<Model, Failure> {
-    resolve_with(a, Vec::new())
-}
-
-fn resolve_with(a: &ModelArgs, more: Vec<(String, toml::Value)>) -> Result<Model, Failure> {
+/// The model of the command line, with more settings.
+fn resolve_with(a: &ModelArgs, more: &Sets) -> Result<Model, Failure> {
     let mut sets = a.sets.clone();
     sets.extend(a.input_size.clone().map(|v| ("input_size".to_owned(), v)));
-    sets.extend(more);
+    sets.extend_from_slice(more);
     if let Some(path) = a.config.as_ref().filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
         return model_in(path, &sets);
     }

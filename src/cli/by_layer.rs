@@ -68,7 +68,7 @@ pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result
 /// Returns the model of the arguments, else the one in the file.
 fn model(a: &Verify) -> Result<Model, Failure> {
     if a.declared.config.is_some() || a.declared.variant.is_some() {
-        return build::resolve(&a.declared);
+        return build::model_of(&a.declared, &a.weights);
     }
     build::model_in(&a.file, &a.declared.sets)
 }

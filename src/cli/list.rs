@@ -58,8 +58,9 @@ fn row(entry: &'static Entry, preset: String) -> Result<Row, Failure> {
     })
 }
 
-fn releases(e: &Entry) -> Vec<&'static str> {
-    e.eras.iter().map(|era| era.name).collect()
+/// The eras, oldest first.
+fn releases(e: &Entry) -> Vec<String> {
+    e.eras.list.iter().map(ToString::to_string).collect()
 }
 
 impl Row {
@@ -70,7 +71,7 @@ impl Row {
             output::count(self.parameters),
             self.flops.map_or("?".to_owned(), output::count),
             self.input.map(|n| n.to_string()).join("x"),
-            releases(self.entry).join(", "),
+            self.entry.eras.range(),
             self.entry.paper.to_owned(),
             self.entry.title.to_owned(),
         ]

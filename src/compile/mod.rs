@@ -3,6 +3,8 @@
 //! Building never needs the weights: [`compile`] takes milliseconds at any model size, and
 //! [`Compiled::write`] streams the numbers from wherever they are.
 
+pub mod release;
+
 use crate::build::BuildErrors;
 use crate::image::Preprocessing;
 use crate::lower::{self, EmitError};

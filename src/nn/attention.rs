@@ -14,9 +14,18 @@ pub struct Heads {
     pub dropout: f64,
     /// Whether there is dropout on the attention map too.
     pub map_dropout: bool,
+    /// The width whose root divides the scores, where it is not that of a head.
+    pub scale_of: Option<usize>,
+    /// Whether one head as wide as the model has an output projection.
+    pub always_projects: bool,
 }
 
 impl Heads {
+    /// Attention as usual.
+    pub fn new(heads: usize, dim_head: usize, dropout: f64, map_dropout: bool) -> Self {
+        Self { heads, dim_head, dropout, map_dropout, scale_of: None, always_projects: false }
+    }
+
     /// Width of all heads together.
     pub fn width(&self) -> usize {
         self.heads * self.dim_head
@@ -46,7 +55,8 @@ pub fn merge_heads(x: T<'_>) -> T<'_> {
 #[track_caller]
 pub fn scaled_dot_product<'g>(s: Scope<'g>, q: T<'g>, k: T<'g>, v: T<'g>, c: Heads) -> T<'g> {
     let _in = s.enter();
-    let map = (q.matmul(k.t()) * (q.size(-1) as f64).powf(-0.5)).softmax(-1);
+    let width = c.scale_of.unwrap_or(q.size(-1));
+    let map = (q.matmul(k.t()) * (width as f64).powf(-0.5)).softmax(-1);
     s.observe("attentions", map);
     c.drop(s, map).matmul(v)
 }
@@ -56,7 +66,8 @@ pub fn scaled_dot_product<'g>(s: Scope<'g>, q: T<'g>, k: T<'g>, v: T<'g>, c: Hea
 /// `[3·heads·dim_head, d]`, `to_out.0`.
 #[track_caller]
 pub fn attention<'g>(s: Scope<'g>, x: T<'g>, c: Heads) -> T<'g> {
-    if c.heads == 1 && c.dim_head == x.size(-1) { merged_heads(s, x, c) } else { attention_to_out(s, x, c) }
+    let projects = c.always_projects || c.heads != 1 || c.dim_head != x.size(-1);
+    if projects { attention_to_out(s, x, c) } else { merged_heads(s, x, c) }
 }
 
 /// [`attention`] that always has its output projection.

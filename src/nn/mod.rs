@@ -24,7 +24,7 @@ pub use conv::{conv2d, conv2d_no_bias, depthwise, depthwise_no_bias, map_to_toke
 pub use embedding::class_and_positions;
 pub use feed_forward::{feed_forward, gelu};
 pub use linear::{linear, linear_no_bias, normed_linear};
-pub use norm::{batch_norm2d, channel_norm, layer_norm, unit_offset_norm};
+pub use norm::{batch_norm2d, channel_norm, deviation_norm, layer_norm};
 pub use patch::{patch_embedding, patches, prepend_class_token};
 pub use positions::{Fit, patch_grid, positions, resample};
 pub use rotary::{axial_angles, linspace, rotate};

@@ -16,14 +16,6 @@ pub fn layer_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
     composite::layer_norm(x, w, Some(b), x.scalar(EPS))
 }
 
-/// The norm of current x-transformers: [`layer_norm`] without a bias, its scale counted from one. Key `gamma` `[d]`.
-#[track_caller]
-pub fn unit_offset_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
-    let _in = s.enter();
-    let gamma = s.param("gamma", [x.size(-1)], Init::ZEROS);
-    composite::layer_norm(x, gamma + 1.0, None, x.scalar(EPS))
-}
-
 /// `torch.nn.BatchNorm2d` of `[b, c, H, W]`, eps 1e-5, momentum 0.1, undecided between inference and training;
 /// `gain` is how the weight starts. Keys `weight`, `bias`, `running_mean`, `running_var` `[c]`, and
 /// `num_batches_tracked`, a count that only training reads.
@@ -48,4 +40,16 @@ pub fn channel_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
     // Channels last: the form that the runtime's layer norm takes.
     let y = composite::layer_norm(x.rearrange("b c h w -> b h w c", &[]), gain, Some(bias), x.scalar(EPS));
     y.rearrange("b h w c -> b c h w", &[])
+}
+
+/// [`channel_norm`] as it was written first: `(x - μ) / (√σ² + ε)·weight + bias`.
+#[track_caller]
+pub fn deviation_norm<'g>(s: Scope<'g>, x: T<'g>) -> T<'g> {
+    let _in = s.enter();
+    let c = x.size(1);
+    let [gain, bias] =
+        [("weight", Init::ONES), ("bias", Init::ZEROS)].map(|(name, init)| s.param(name, [c], init).reshape([c, 1, 1]));
+    let centered = x - x.mean_keep(&[1]);
+    let deviation = (centered * centered).mean_keep(&[1]).sqrt();
+    centered / (deviation + EPS) * gain + bias
 }

@@ -11,7 +11,7 @@ pub use overrides::parse_set;
 pub use problem::Problems;
 
 use crate::variants::argument::{Argument, Reading, nearest};
-use crate::variants::{self, Declaration, Entry, Era, Size2};
+use crate::variants::{self, Declaration, Entry, Era, Size2, era};
 use std::fmt;
 use std::path::Path;
 use toml::{Table, Value};
@@ -21,13 +21,30 @@ use toml::{Table, Value};
 pub struct Model {
     /// The registry's line.
     pub entry: &'static Entry,
-    /// The architecture's release.
+    /// The architecture's release, as it was given.
+    pub release: String,
+    /// Its era.
     pub era: &'static Era,
     /// Whether the user chose the release; if not, a checkpoint may.
     pub release_given: bool,
+    /// The kind of transformer plugged in, if one is.
+    pub inner: Option<String>,
+    /// Its package's release; absent where all are alike.
+    pub inner_release: Option<String>,
+    /// Whether the user chose that release.
+    pub inner_release_given: bool,
+    /// What whoever wrote the model file should know.
+    pub notes: Vec<String>,
+    /// What may be otherwise than was meant.
+    pub warnings: Vec<String>,
     /// The model.
     pub declaration: Declaration,
 }
+
+/// The release that is meant where none is given: 0.16.6, the first that this tool knew.
+pub const FIRST: &str = "0.16";
+/// The newest release of everything.
+pub const NEWEST: &str = "1";
 
 /// Where a model file comes from.
 #[derive(Clone, Debug)]
@@ -72,27 +89,37 @@ impl Model {
         };
         let entry = find(&name, origin)?;
         let given = table.remove("release");
-        let (oldest, newest) = (entry.eras.first(), entry.eras.last());
-        let (oldest, newest) = oldest.zip(newest).expect("every variant has an era");
-        let found = given.as_ref().map_or(Some(oldest), |v| entry.eras.iter().find(|e| e.name == release(v)));
+        let mut reading = Reading { release: "", wrong: Vec::new(), notes: Vec::new() };
+        let release = given.as_ref().map_or(Some(FIRST.to_owned()), |v| era::release("release", v, &mut reading));
         // With a wrong release, the arguments are read as the newest's, which takes most.
-        let era = found.unwrap_or(newest);
-        let mut reading = Reading { release: era.name, wrong: Vec::new() };
-        if let Some(given) = given.as_ref().filter(|_| found.is_none()) {
-            let all: Vec<String> = entry.eras.iter().map(|e| format!("\"{e}\"")).collect();
-            reading.wrong.push(format!(
-                "release: {} has no release {given}; {} is valid",
-                entry.name,
-                all.join(" or ")
-            ));
-        }
+        let release = release.unwrap_or(NEWEST.to_owned());
+        let (era, note) = entry.eras.of(entry.name, &release).unwrap_or_else(|e| {
+            reading.wrong.push(format!("release: {e}"));
+            (entry.eras.newest(), None)
+        });
+        reading.notes.extend(note);
+        reading.release = &release;
         let input_size = table.remove("input_size").map(|v| Size2::read("input_size", &v, &mut reading));
         let declaration = entry.read(&table, era, &mut reading);
         match declaration.filter(|_| reading.wrong.is_empty()) {
             Some(declaration) => {
                 let input_size = input_size.flatten().map(Size2::hw);
                 let declaration = Declaration { input_size, ..declaration };
-                Ok(Self { entry, era, release_given: given.is_some(), declaration })
+                let Reading { notes, .. } = reading;
+                let inner = |table: &Table, key: &str| Some(table.get("inner")?.get(key)?.as_str()?.to_owned());
+                let resolved = declaration.model_file().unwrap_or_default();
+                Ok(Self {
+                    entry,
+                    era,
+                    release_given: given.is_some(),
+                    inner: inner(&resolved, "kind"),
+                    inner_release: inner(&resolved, "release"),
+                    inner_release_given: inner(&table, "release").is_some(),
+                    release,
+                    notes,
+                    warnings: Vec::new(),
+                    declaration,
+                })
             }
             None => Err(Problems::new(origin, reading.wrong)),
         }
@@ -106,7 +133,7 @@ impl Model {
 
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (release {})", self.entry.name, self.era)
+        write!(f, "{} (release {})", self.entry.name, self.release)
     }
 }
 
@@ -151,11 +178,6 @@ fn names() -> String {
     variants::VARIANTS.iter().map(|e| e.name).collect::<Vec<_>>().join(", ")
 }
 
-/// A release as written: text, or a number.
-fn release(v: &Value) -> String {
-    v.as_str().map_or_else(|| v.to_string(), str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,9 +205,8 @@ mod tests {
             for p in presets {
                 // A preset that says its release is for no other.
                 let own = preset_table(e, &p).expect("it is listed").remove("release");
-                let own = own.map(|v| super::release(&v));
-                for era in e.eras.iter().filter(|era| own.as_ref().is_none_or(|own| own == era.name)) {
-                    let set = [("release".to_owned(), Value::from(era.name))];
+                for era in e.eras.list.iter().filter(|_| own.is_none()) {
+                    let set = [("release".to_owned(), Value::from(era.releases[1]))];
                     Model::resolve(&Source::Preset(e.name, &p), &set).unwrap_or_else(|e| panic!("{e}"));
                 }
             }
@@ -201,7 +222,7 @@ mod tests {
         assert!(fail(&VIT.replace("heads = 2", "heads = 0")).contains("heads: 0 is out of range"));
         assert!(fail(&VIT.replace("dim = 8", "dim = 99999999999")).contains("dim: 99999999999"));
         assert!(fail(&VIT.replace("patch_size = 16", "patch_size = 5")).contains("30 or 35"));
-        assert!(fail(&format!("{VIT}release = '2'")).contains("release"));
+        assert!(fail(&format!("{VIT}release = '2a'")).contains("is no version"));
         assert!(fail(&format!("{VIT}dropout = 1.5")).contains("dropout"));
         assert!(fail(&VIT.replace("mlp_dim = 16\n", "")).contains("mlp_dim"));
         assert!(fail("variant = [").contains("m.toml"));
@@ -212,7 +233,7 @@ mod tests {
         let sets: Vec<_> =
             ["pool=mean", "release=1", "image_size=[32, 64]"].map(|s| parse_set(s).expect("a set")).into();
         let m = Model::resolve(&Source::Text("m.toml", VIT), &sets).expect("a model");
-        assert_eq!((m.era.name, m.release_given), ("1", true));
+        assert_eq!((m.release.as_str(), m.release_given), ("1", true));
         assert_eq!(m.to_table()["pool"].as_str(), Some("mean"));
     }
 }

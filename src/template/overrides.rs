@@ -9,6 +9,11 @@ pub fn parse_set(text: &str) -> Result<(String, Value), String> {
     if key.is_empty() || key.split('.').any(str::is_empty) {
         return Err(format!("`{text}` has no key before the `=`"));
     }
+    // A release is text: as a number, 1.10 would be 1.1.
+    let text_of_release = key.rsplit('.').next() == Some("release") && !value.starts_with(['"', '\'']);
+    if text_of_release && !value.is_empty() {
+        return Ok((key.to_owned(), value.into()));
+    }
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     match format!("v = {value}").parse::<Table>() {
         Ok(mut t) if t.len() == 1 => Ok((key.to_owned(), t.remove("v").ok_or("no value")?)),

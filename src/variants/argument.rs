@@ -91,6 +91,26 @@ impl Argument for Probability {
     }
 }
 
+/// A number; of options only.
+#[derive(Debug)]
+pub struct Number;
+
+impl Argument for Number {
+    type Value = f64;
+
+    fn valid() -> String {
+        "a number".into()
+    }
+
+    fn read(key: &str, v: &Value, to: &mut Reading<'_>) -> Option<f64> {
+        v.as_float().or_else(|| unexpected::<Self>(key, v, to))
+    }
+
+    fn write(v: &f64) -> Option<Value> {
+        Some((*v).into())
+    }
+}
+
 /// True or false.
 #[derive(Debug)]
 pub struct Flag;
@@ -266,6 +286,8 @@ pub struct Reading<'a> {
     pub release: &'a str,
     /// What is wrong with it so far.
     pub wrong: Vec<String>,
+    /// What whoever wrote it should know.
+    pub notes: Vec<String>,
 }
 
 /// Reads the arguments of one table.
@@ -386,7 +408,7 @@ mod tests {
 
     fn read(text: &str, era: &str) -> Result<All, Vec<String>> {
         let (table, era) = (text.parse().expect("TOML"), era.parse().expect("TOML"));
-        let mut to = Reading { release: "1", wrong: Vec::new() };
+        let mut to = Reading { release: "1", wrong: Vec::new(), notes: Vec::new() };
         let mut reader = Reader { table: &table, era: &era, path: "at.", to: &mut to };
         reader.known("all", All::KEYS, &["kind"]);
         let all = All::read(&mut reader);

@@ -69,8 +69,7 @@ impl CaiT {
     /// Talking-heads attention: maps are mixed over heads before and after the softmax. Keys and values come from
     /// the normalized `x` and, behind it, `context`. Also gives the map between the softmax and the second mixing.
     fn attention<'g>(&self, s: Scope<'g>, x: T<'g>, context: Option<T<'g>>) -> (T<'g>, T<'g>) {
-        let (heads, dim_head, dropout) = (self.heads, self.dim_head, self.dropout);
-        let c = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
+        let c = Heads::new(self.heads, self.dim_head, self.dropout, self.map_dropout);
         let y = layer_norm(s.at("norm"), x);
         let _in = s.enter();
         // The context, the output of the patch blocks, is not normalized here.

@@ -59,6 +59,8 @@ arguments! {
         embedding_norms: Flag = true,
         /// Dropout on attention maps too.
         map_dropout: Flag = true,
+        /// What the cross-attention computes is not used.
+        cross_attention_is_lost: Flag = false,
     }
 }
 
@@ -95,7 +97,7 @@ fn cross_attention<'g>(s: Scope<'g>, cls: T<'g>, context: T<'g>, c: Heads) -> T<
 
 impl CrossViT {
     fn heads(&self, heads: usize, dim_head: usize) -> Heads {
-        Heads { heads, dim_head, dropout: self.dropout, map_dropout: self.map_dropout }
+        Heads::new(heads, dim_head, self.dropout, self.map_dropout)
     }
 
     fn branches(&self) -> [Branch; 2] {
@@ -178,7 +180,8 @@ impl Variant for CrossViT {
         for i in 0..self.depth {
             let level = s.at("multi_scale_encoder.layers").at(i);
             x = [0, 1].map(|j| encode(level.at(j), x[j], branches[j]));
-            x = self.cross(level.at(2), x);
+            let crossed = self.cross(level.at(2), x);
+            x = if self.cross_attention_is_lost { x } else { crossed };
         }
         let [sm, lg] = [0, 1].map(|j| {
             let s = s.at(format!("{}_mlp_head", branches[j].name));

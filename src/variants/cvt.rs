@@ -8,8 +8,8 @@ use super::{Image, Outputs, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::Init;
 use crate::nn::{
-    Fit, Heads, batch_norm2d, channel_norm, conv2d, depthwise_no_bias, gelu, linear, map_to_tokens, merge_heads,
-    pointwise, pointwise_no_bias, scaled_dot_product, split_heads,
+    Fit, Heads, batch_norm2d, channel_norm, conv2d, conv2d_no_bias, depthwise_no_bias, deviation_norm, gelu, linear,
+    map_to_tokens, merge_heads, pointwise, pointwise_no_bias, scaled_dot_product, split_heads,
 };
 use crate::ops::Conv;
 
@@ -63,7 +63,7 @@ arguments! {
         s3_proj_kernel: Width = 3,
         /// Stride of its key and value projections.
         s3_kv_proj_stride: Width = 2,
-        /// Its heads; by default 4 in release 0.16.
+        /// Its heads; by default 4 up to 0.16.9.
         s3_heads: Width = 6,
         /// Its blocks.
         s3_depth: Depth = 10,
@@ -81,6 +81,10 @@ arguments! {
         embedding_norm: Flag = true,
         /// The kernel of projections is 3, whatever `proj_kernel` is, which only pads for it.
         kernel_is_3: Flag = false,
+        /// Projections are one convolution each.
+        dense_projections: Flag = false,
+        /// Channel norms add their epsilon to the root of the variance; else to the variance.
+        eps_outside_root: Flag = false,
     }
 }
 
@@ -170,13 +174,13 @@ impl Variant for CvT {
             let embed = Conv::new().stride(c.emb_stride).pad(c.emb_kernel / 2);
             x = conv2d(s.at(0), x, c.emb_dim, c.emb_kernel, embed);
             if self.embedding_norm {
-                x = channel_norm(s.at(1), x);
+                x = self.norm(s.at(1), x);
             }
             for j in 0..c.depth {
                 let layer = s.at("2.layers").at(j);
                 let _in = layer.enter();
                 x = self.attention(layer.at(0), x, c) + x;
-                x = feed_forward(layer.at(1), x, c.mlp_mult, self.dropout) + x;
+                x = self.feed_forward(layer.at(1), x, c.mlp_mult) + x;
             }
         }
         if self.num_classes == 0 {
@@ -189,8 +193,11 @@ impl Variant for CvT {
 impl CvT {
     /// Depthwise convolution, batch norm, pointwise convolution: `[b, c, H, W] → [b, out, …]`. Keys `net.{0,1,2}`.
     fn project<'g>(&self, s: Scope<'g>, x: T<'g>, out: usize, kernel: usize, stride: usize) -> T<'g> {
-        let s = s.at("net");
         let _in = s.enter();
+        if self.dense_projections {
+            return conv2d_no_bias(s, x, out, 3, Conv::new().stride(stride).pad(kernel / 2));
+        }
+        let s = s.at("net");
         let conv = Conv::new().stride(stride).pad(kernel / 2);
         let kernel = if self.kernel_is_3 { 3 } else { kernel };
         let x = batch_norm2d(s.at(1), depthwise_no_bias(s.at(0), x, kernel, conv), Init::ONES);
@@ -202,8 +209,8 @@ impl CvT {
     fn attention<'g>(&self, s: Scope<'g>, x: T<'g>, c: StageArguments) -> T<'g> {
         let [h, w] = [x.dim(2), x.dim(3)];
         let (heads, dropout) = (c.heads, self.dropout);
-        let sizes = Heads { heads, dim_head: DIM_HEAD, dropout, map_dropout: self.map_dropout };
-        let x = channel_norm(s.at("norm"), x);
+        let sizes = Heads::new(heads, DIM_HEAD, dropout, self.map_dropout);
+        let x = self.norm(s.at("norm"), x);
         let _in = s.enter();
         let q = self.project(s.at("to_q"), x, sizes.width(), c.proj_kernel, 1);
         let kv = self.project(s.at("to_kv"), x, 2 * sizes.width(), c.proj_kernel, c.kv_proj_stride);
@@ -213,15 +220,19 @@ impl CvT {
         let out = out.rearrange("b (h w) c -> b c h w", &[("h", h), ("w", w)]);
         s.dropout(pointwise(s.at("to_out.0"), out, c.emb_dim), dropout)
     }
-}
 
-/// Norm and two pointwise convolutions with a GELU between. Keys `net.{0,1,4}`.
-fn feed_forward<'g>(s: Scope<'g>, x: T<'g>, mult: usize, dropout: f64) -> T<'g> {
-    let dim = x.size(1);
-    let [norm, up, down] = ["net.0", "net.1", "net.4"].map(|name| s.at(name));
-    let _in = s.enter();
-    let h = s.dropout(gelu(pointwise(up, channel_norm(norm, x), dim * mult)), dropout);
-    s.dropout(pointwise(down, h, dim), dropout)
+    /// Norm and two pointwise convolutions with a GELU between. Keys `net.{0,1,4}`.
+    fn feed_forward<'g>(&self, s: Scope<'g>, x: T<'g>, mult: usize) -> T<'g> {
+        let dim = x.size(1);
+        let [norm, up, down] = ["net.0", "net.1", "net.4"].map(|name| s.at(name));
+        let _in = s.enter();
+        let h = s.dropout(gelu(pointwise(up, self.norm(norm, x), dim * mult)), self.dropout);
+        s.dropout(pointwise(down, h, dim), self.dropout)
+    }
+
+    fn norm<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
+        if self.eps_outside_root { deviation_norm(s, x) } else { channel_norm(s, x) }
+    }
 }
 
 #[cfg(test)]
@@ -238,7 +249,7 @@ mod tests {
         assert_eq!(fail("1", "s1_proj_kernel = 5\nchannels = 1"), "");
         assert!(fail("0.16", "s2_proj_kernel = 5").contains("s2_proj_kernel: with 5"));
         assert!(fail("1", "s3_proj_kernel = 2").contains("odd ones keep it: 1, 3"));
-        assert!(fail("0.16", "channels = 1").contains("channels: release 0.16 takes only 3; 1 needs release = \"1\""));
+        assert!(fail("0.16", "channels = 1").contains("takes only 3; 1 needs release = \"1.6.3\" or a later one"));
         assert!(fail("1", "s4_heads = 2").contains("s4_heads"));
     }
 }

@@ -25,6 +25,8 @@ pub struct Declaration {
 pub struct Registered {
     /// The variant's name in the registry.
     pub variant: &'static str,
+    /// Its release, as the model file says it.
+    pub release: String,
     /// The era that names its parameters.
     pub era: &'static Era,
     /// Its arguments, defaults included.
@@ -50,8 +52,8 @@ impl Declaration {
 
     /// The model file that resolves to this declaration; there is none for a variant of one's own.
     pub fn model_file(&self) -> Option<Table> {
-        let Registered { variant, era, arguments } = self.registered.as_ref()?;
-        let head = [("variant".to_owned(), (*variant).into()), ("release".to_owned(), era.name.into())];
+        let Registered { variant, release, arguments, .. } = self.registered.as_ref()?;
+        let head = [("variant".to_owned(), (*variant).into()), ("release".to_owned(), release.as_str().into())];
         let mut t = Table::from_iter(head);
         if let Some([h, w]) = self.input_size {
             t.insert("input_size".into(), Value::Array(vec![(h as i64).into(), (w as i64).into()]));

@@ -47,23 +47,22 @@ arguments! {
 
 impl DeepViT {
     /// Attention whose maps are mixed over heads, then normalized over heads, before they weigh the values.
-    /// `[b, n, d] → [b, n, d]`. Keys `norm`, `to_qkv`, `reattn_weights` `[heads, heads]`, `reattn_norm.1`, `to_out.0`.
+    /// `[b, n, d] → [b, n, d]`. Keys `norm`, `to_qkv`, `reattn_weights` `[self.heads; 2]`, `reattn_norm.1`, `to_out.0`.
     fn reattention<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
-        let (heads, dim_head, dropout) = (self.heads, self.dim_head, self.dropout);
-        let c = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
+        let c = Heads::new(self.heads, self.dim_head, self.dropout, self.map_dropout);
         let y = layer_norm(s.at("norm"), x);
         let _in = s.enter();
         let qkv = linear_no_bias(s.at("to_qkv"), y, 3 * c.width());
-        let [q, k, v] = qkv.chunk(-1).map(|t| split_heads(t, heads));
-        let map = (q.matmul(k.t()) * (dim_head as f64).powf(-0.5)).softmax(-1);
+        let [q, k, v] = qkv.chunk(-1).map(|t| split_heads(t, self.heads));
+        let map = (q.matmul(k.t()) * (self.dim_head as f64).powf(-0.5)).softmax(-1);
         s.observe("attentions", map);
         let map = c.drop(s, map);
         // Contracted over the first axis of the weights: map'[g] = Σ_h map[h]·W[h, g]. Rows no longer sum to one.
-        let mix = s.param("reattn_weights", [heads, heads], Init::NORMAL);
+        let mix = s.param("reattn_weights", [self.heads; 2], Init::NORMAL);
         let map = layer_norm(s.at("reattn_norm.1"), map.rearrange("b h i j -> b i j h", &[]).matmul(mix));
         let y = merge_heads(map.rearrange("b i j h -> b h i j", &[]).matmul(v));
         // Unlike in ViT there always is a projection.
-        s.dropout(linear(s.at("to_out.0"), y, self.dim), dropout)
+        s.dropout(linear(s.at("to_out.0"), y, self.dim), self.dropout)
     }
 }
 

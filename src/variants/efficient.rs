@@ -5,7 +5,9 @@ use super::inner::Plugged;
 use super::{Image, Outputs, Pool, Size2, Sizes, TokenModel, Variant};
 use crate::build::{Scope, T};
 use crate::ir::Dim;
-use crate::nn::{Fit, class_and_positions, normed_linear, patch_embedding, patch_grid, patches};
+use crate::nn::{
+    Fit, class_and_positions, gelu, layer_norm, linear, normed_linear, patch_embedding, patch_grid, patches,
+};
 
 arguments! {
     /// Arguments of `vit_pytorch.efficient.ViT`.
@@ -28,6 +30,8 @@ arguments! {
     options {
         /// Norms before and after the embedding of patches.
         embedding_norms: Flag = true,
+        /// The head has a hidden layer of four times the model's width.
+        hidden_head: Flag = false,
     }
 }
 
@@ -94,6 +98,11 @@ impl TokenModel for Efficient {
     }
 
     fn head<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
-        normed_linear(s.at("mlp_head"), x, self.num_classes)
+        let s = s.at("mlp_head");
+        if self.hidden_head {
+            let hidden = gelu(linear(s.at("hidden"), layer_norm(s.at(0), x), 4 * self.dim));
+            return linear(s.at(1), hidden, self.num_classes);
+        }
+        normed_linear(s, x, self.num_classes)
     }
 }

@@ -4,7 +4,7 @@
 //! one before. Every attention adds a learned number for each pair of offsets. No pre-norm: batch norms follow
 //! the projections.
 
-use super::argument::{Classes, Depth, Flag, Maybe, Probability, Stages, Width, arguments};
+use super::argument::{Classes, Depth, Flag, Maybe, Number, Probability, Stages, Width, arguments};
 use super::{Image, Outputs, PerStage, Sizes, Variant};
 use crate::build::{Scope, T};
 use crate::ir::{Init, Tensor};
@@ -46,8 +46,8 @@ arguments! {
     options {
         /// Dropout on attention maps too.
         map_dropout: Flag = true,
-        /// Position biases are added as they are; else they are divided by the scale of the scores.
-        unscaled_bias: Flag = false,
+        /// Position biases are multiplied by this power of the scale of the scores.
+        bias_scale: Number = -1.0,
         /// The activation of feed-forward layers is GELU; else hard swish.
         gelu: Flag = false,
         /// The norm after an attention layer starts with a gain of 0; else 1.
@@ -169,7 +169,7 @@ impl LeViT {
 
         let scale = (self.dim_key as f64).powf(-0.5);
         let bias = position_bias(s, x.size(2), c);
-        let bias = if self.unscaled_bias { bias } else { bias / scale };
+        let bias = if self.bias_scale == 0.0 { bias } else { bias * scale.powf(self.bias_scale) };
         let map = (q.matmul(k.t()) * scale + bias).softmax(-1);
         s.observe("attentions", map);
         let map = if self.map_dropout { s.dropout(map, c.dropout) } else { map };

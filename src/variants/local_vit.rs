@@ -44,6 +44,8 @@ arguments! {
         map_dropout: Flag = true,
         /// Feed-forward layers normalize the rows of the map; else its channels.
         norm_of_rows: Flag = true,
+        /// The head runs on every token.
+        head_on_all_tokens: Flag = false,
     }
 }
 
@@ -80,15 +82,17 @@ impl Variant for LocalViT {
         let x = patch_embedding(embedding, patches(embedding, img, patch), self.dim, self.embedding_norms);
         let x = class_and_positions(s, x, [side; 2], &grid, fit);
         let mut x = s.dropout(x, self.emb_dropout);
-        let (heads, dim_head, dropout) = (self.heads, self.dim_head, self.dropout);
-        let c = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
+        let c = Heads::new(self.heads, self.dim_head, self.dropout, self.map_dropout);
         for i in 0..self.depth {
             let layer = s.at("transformer.layers").at(i);
             let _in = layer.enter();
             x = attention_to_out(layer.at("0.fn"), x, c) + x;
             x = self.feed_forward(layer.at("1.fn.fn"), x);
         }
-        classify(self.num_classes, x, |x| normed_linear(s.at("mlp_head"), x.pick(1, 0), self.num_classes))
+        classify(self.num_classes, x, |x| {
+            let seen = if self.head_on_all_tokens { x } else { x.pick(1, 0) };
+            normed_linear(s.at("mlp_head"), seen, self.num_classes)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ mod cvt;
 mod declaration;
 mod deepvit;
 mod efficient;
-mod era;
+pub mod era;
 mod image_size;
 pub mod inner;
 mod levit;
@@ -34,7 +34,7 @@ pub use cvt::CvT;
 pub use declaration::{Declaration, Declare, Registered};
 pub use deepvit::DeepViT;
 pub use efficient::Efficient;
-pub use era::{Era, Limit};
+pub use era::{Era, Eras, Limit};
 pub use image_size::{ImageSize, Sizes, resampled_tables};
 pub use levit::LeViT;
 pub use local_vit::LocalViT;
@@ -162,8 +162,8 @@ pub struct Entry {
     pub title: &'static str,
     /// arXiv number.
     pub paper: &'static str,
-    /// Releases that have it, newest last.
-    pub eras: &'static [Era],
+    /// Its eras.
+    pub eras: Eras,
     /// The template file that ships with the tool: presets.
     pub template: &'static str,
     /// From a table of arguments to a model and its resolved arguments.
@@ -182,7 +182,7 @@ impl Entry {
     /// Reads the arguments of a model of this era; everything wrong with them is added to `to`.
     pub fn read(&self, arguments: &Table, era: &'static Era, to: &mut Reading<'_>) -> Option<Declaration> {
         let (variant, arguments) = (self.read)(self, arguments, era, to)?;
-        let registered = Some(Registered { variant: self.name, era, arguments });
+        let registered = Some(Registered { variant: self.name, release: to.release.to_owned(), era, arguments });
         Some(Declaration { name: self.name.to_owned(), variant, registered, input_size: None })
     }
 }
@@ -196,8 +196,7 @@ fn read<V: Variant + Arguments + 'static>(
     era: &Era,
     to: &mut Reading<'_>,
 ) -> Option<(Box<dyn Variant>, Table)> {
-    let newest = entry.eras.last().expect("every variant has an era");
-    era.check(table, newest, to);
+    era.check("", table, &entry.eras, to);
     let mut from = Reader { table, era: &era.options(), path: "", to };
     from.known(entry.name, V::KEYS, COMMON_KEYS);
     let v = V::read(&mut from)?;
@@ -221,17 +220,17 @@ macro_rules! variants {
 }
 
 variants! {
-    "vit" => ViT, "Vision Transformer", "2010.11929", era::VIT;
-    "deepvit" => DeepViT, "Deep Vision Transformer", "2103.11886", era::DEEPVIT;
-    "cait" => CaiT, "Class-attention in Image Transformers", "2103.17239", era::CAIT;
-    "t2t" => T2T, "Tokens-to-Token ViT", "2101.11986", era::T2T;
-    "cross_vit" => CrossViT, "Cross-attention multi-scale Vision Transformer", "2103.14899", era::CROSS_VIT;
-    "pit" => PiT, "Pooling-based Vision Transformer", "2103.16302", era::PIT;
-    "levit" => LeViT, "LeViT", "2104.01136", era::LEVIT;
-    "cvt" => CvT, "Convolutional vision Transformer", "2103.15808", era::CVT;
-    "local_vit" => LocalViT, "LocalViT", "2104.05707", era::LOCAL_VIT;
-    "rvt" => RvT, "Rotary Vision Transformer", "2104.09864", era::RVT;
-    "efficient" => Efficient, "Vision Transformer around a transformer of choice", "2102.03902", era::EFFICIENT;
+    "vit" => ViT, "Vision Transformer", "2010.11929", era::vit::ERAS;
+    "deepvit" => DeepViT, "Deep Vision Transformer", "2103.11886", era::deepvit::ERAS;
+    "cait" => CaiT, "Class-attention in Image Transformers", "2103.17239", era::cait::ERAS;
+    "t2t" => T2T, "Tokens-to-Token ViT", "2101.11986", era::t2t::ERAS;
+    "cross_vit" => CrossViT, "Cross-attention multi-scale Vision Transformer", "2103.14899", era::cross_vit::ERAS;
+    "pit" => PiT, "Pooling-based Vision Transformer", "2103.16302", era::pit::ERAS;
+    "levit" => LeViT, "LeViT", "2104.01136", era::levit::ERAS;
+    "cvt" => CvT, "Convolutional vision Transformer", "2103.15808", era::cvt::ERAS;
+    "local_vit" => LocalViT, "LocalViT", "2104.05707", era::local_vit::ERAS;
+    "rvt" => RvT, "Rotary Vision Transformer", "2104.09864", era::rvt::ERAS;
+    "efficient" => Efficient, "Vision Transformer around a transformer of choice", "2102.03902", era::efficient::ERAS;
 }
 
 /// The entry of this name; `-` and `_` are the same.
@@ -304,8 +303,8 @@ mod tests {
     #[test]
     fn no_classes_is_no_head_everywhere() {
         let none = parse_set("num_classes=0").expect("a setting");
-        for (v, era) in VARIANTS.iter().flat_map(|v| v.eras.iter().map(move |era| (v, era))) {
-            let set = [none.clone(), ("release".to_owned(), era.name.into())];
+        for (v, era) in VARIANTS.iter().flat_map(|v| v.eras.list.iter().map(move |era| (v, era))) {
+            let set = [none.clone(), ("release".to_owned(), era.releases[1].into())];
             let m = match Model::resolve(&Source::Preset(v.name, "tiny"), &set) {
                 Ok(m) => m.declaration,
                 Err(e) => {

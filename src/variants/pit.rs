@@ -4,7 +4,7 @@ use super::argument::{Classes, Depth, Flag, LARGEST, List, Probability, Stages, 
 use super::{Image, Outputs, PerStage, Sizes, Variant, classify};
 use crate::build::{Scope, T};
 use crate::ir::{Dim, Init};
-use crate::nn::{Fit, Heads, Transformer, class_and_positions, conv2d, linear, normed_linear, transformer};
+use crate::nn::{Fit, Heads, Transformer, class_and_positions, conv2d, layer_norm, linear, normed_linear, transformer};
 use crate::ops::Conv;
 
 arguments! {
@@ -40,6 +40,8 @@ arguments! {
         pool_widens_last: Flag = false,
         /// The whole table of positions is added, so only images of `image_size` fit.
         whole_table: Flag = false,
+        /// The head is the end of the list of layers, and runs on every token.
+        head_on_all_tokens: Flag = false,
     }
 }
 
@@ -113,15 +115,20 @@ impl Variant for PiT {
         let mut x = s.dropout(class_and_positions(s, embedded, [side; 2], &grid, fit), self.emb_dropout);
         let stages = self.depth.len();
         for (i, &depth) in self.depth.iter().enumerate() {
-            let (heads, dim_head, dropout) = (self.heads.at(i), self.dim_head, self.dropout);
-            let attention = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
+            let attention = Heads::new(self.heads.at(i), self.dim_head, self.dropout, self.map_dropout);
             let c = Transformer { depth, attention, mlp_dim: self.mlp_dim };
             x = transformer(s.at("layers").at(2 * i), x, &c);
             if i + 1 < stages {
                 x = pool(s.at("layers").at(2 * i + 1), x, self.pool_widens_last);
             }
         }
-        classify(self.num_classes, x, |x| normed_linear(s.at("mlp_head"), x.pick(1, 0), self.num_classes))
+        classify(self.num_classes, x, |x| {
+            if self.head_on_all_tokens {
+                let [norm, head] = [2 * stages - 1, 2 * stages].map(|i| s.at("layers").at(i));
+                return linear(head, layer_norm(norm, x), self.num_classes);
+            }
+            normed_linear(s.at("mlp_head"), x.pick(1, 0), self.num_classes)
+        })
     }
 }
 

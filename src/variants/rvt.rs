@@ -1,7 +1,7 @@
 //! RvT: ViT with rotary positions (Su et al. 2021, arXiv 2104.09864), convolved queries and gated feed-forward
 //! layers, vit-pytorch's own combination.
 
-use super::argument::{Classes, Depth, Flag, Probability, Width, arguments};
+use super::argument::{Classes, Depth, Flag, Number, Probability, Width, arguments};
 use super::{Image, Outputs, Sizes, Variant, classify};
 use crate::build::{Scope, T};
 use crate::ir::Tensor;
@@ -11,9 +11,6 @@ use crate::nn::{
     split_heads,
 };
 use crate::ops::Conv;
-
-/// The kernel of the query convolution.
-const KERNEL: usize = 5;
 
 arguments! {
     /// Arguments of `vit_pytorch.rvt.RvT`.
@@ -50,8 +47,14 @@ arguments! {
     options {
         /// Dropout on attention maps too.
         map_dropout: Flag = true,
-        /// Frequencies from 1 to 5 by equal ratios; else from 1 to half the image by equal steps.
+        /// Frequencies up to 5 by equal ratios; else from 1 to half the image by equal steps.
         octave_scales: Flag = false,
+        /// The first of them by equal ratios, as a power of 2.
+        first_octave: Number = 0.0,
+        /// Side of the kernel of queries.
+        query_kernel: Width = 5,
+        /// The head runs on every token.
+        head_on_all_tokens: Flag = false,
         /// A head may have channels beyond a multiple of 4, which are not rotated.
         partial_rotation: Flag = true,
         /// The class token is projected where its query is of another width.
@@ -69,7 +72,7 @@ impl Variant for RvT {
         let mut wrong: Vec<String> = divides.into_iter().collect();
         if !self.partial_rotation && !self.dim_head.is_multiple_of(4) {
             wrong.push(format!(
-                "dim_head: {} is not a multiple of 4, in which this release rotates; release = \"1\" leaves the rest \
+                "dim_head: {} is not a multiple of 4, in which this release rotates; release = \"0.16.9\" or a later one leaves the rest \
                  unrotated",
                 self.dim_head
             ));
@@ -106,7 +109,10 @@ impl Variant for RvT {
             x = self.attention(layer.at(0), x, grid, angles) + x;
             x = self.feed_forward(layer.at(1), x) + x;
         }
-        classify(self.num_classes, x, |x| normed_linear(s.at("mlp_head"), x.pick(1, 0), self.num_classes))
+        classify(self.num_classes, x, |x| {
+            let seen = if self.head_on_all_tokens { x } else { x.pick(1, 0) };
+            normed_linear(s.at("mlp_head"), seen, self.num_classes)
+        })
     }
 }
 
@@ -115,7 +121,7 @@ impl RvT {
     fn scales(&self) -> Tensor {
         let n = self.dim_head / 4;
         let scales = if self.octave_scales {
-            linspace(0.0, 5f32.log2(), n).into_iter().map(f32::exp2).collect()
+            linspace(self.first_octave as f32, 5f32.log2(), n).into_iter().map(f32::exp2).collect()
         } else {
             linspace(1.0, self.image_size as f32 / 2.0, n)
         };
@@ -125,8 +131,7 @@ impl RvT {
     /// Norm and rotary attention, `[b, 1+n, d] → [b, 1+n, d]`, the class token first. Keys `norm`, `to_q`, `to_kv`,
     /// `to_out.0`.
     fn attention<'g>(&self, s: Scope<'g>, x: T<'g>, grid: [usize; 2], angles: Option<[T<'g>; 2]>) -> T<'g> {
-        let (heads, dim_head, dropout) = (self.heads, self.dim_head, self.dropout);
-        let c = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
+        let c = Heads::new(self.heads, self.dim_head, self.dropout, self.map_dropout);
         let inner = c.width();
         let x = layer_norm(s.at("norm"), x);
         let _in = s.enter();
@@ -146,10 +151,10 @@ impl RvT {
     /// where the class token must change its width; else it is its own query.
     fn convolved<'g>(&self, s: Scope<'g>, x: T<'g>, [h, w]: [usize; 2]) -> T<'g> {
         let _in = s.enter();
-        let inner = self.heads * self.dim_head;
+        let (inner, k) = (self.heads * self.dim_head, self.query_kernel);
         let (cls, rest) = (x.narrow(1, 0, 1), x.narrow(1, 1, h * w));
         let map = rest.rearrange("b (h w) c -> b c h w", &[("h", h.into()), ("w", w.into())]);
-        let map = depthwise_no_bias(s.at("conv.net.0"), map, KERNEL, Conv::new().pad(KERNEL / 2));
+        let map = depthwise_no_bias(s.at("conv.net.0"), map, k, Conv::new().pad(k / 2));
         let map = pointwise_no_bias(s.at("conv.net.1"), map, inner);
         let cls = if inner == self.dim { cls } else { linear(s.at("cls_proj"), cls, inner) };
         T::concat(&[cls, map_to_tokens(map)], 1)
@@ -197,9 +202,11 @@ mod tests {
         };
         assert_eq!(resolve("1", "use_glu = false"), "");
         let e = resolve("0.16", "use_glu = false");
-        for part in
-            ["use_glu: release 0.16 takes only true; false needs", "6 is not a multiple of 4", "dim = 12, not 20"]
-        {
+        for part in [
+            "takes only true; false needs release = \"0.17.2\" or a later one",
+            "6 is not a multiple of 4",
+            "dim = 12, not 20",
+        ] {
             assert!(e.contains(part), "{e}");
         }
     }

@@ -40,20 +40,28 @@ arguments! {
     options {
         /// Dropout on attention maps too.
         map_dropout: Flag = true,
-        /// The last norm is of the pooled vector; else of all tokens, in every stack.
+        /// Every stack ends in a norm.
+        stack_norms: Flag = true,
+        /// There is a norm of the pooled vector.
         norm_in_head: Flag = false,
         /// There is a transformer after the last window too: 97 % of the parameters of the README's model.
         transformer_after_last_window: Flag = false,
         /// The whole table of positions is added, so only images of `image_size` fit.
         whole_table: Flag = false,
+        /// One head as wide as its tokens has an output projection too.
+        always_projects: Flag = false,
     }
 }
 
 impl T2T {
+    fn attention(&self, heads: usize, dim_head: usize) -> Heads {
+        let usual = Heads::new(heads, dim_head, self.dropout, self.map_dropout);
+        Heads { always_projects: self.always_projects, ..usual }
+    }
+
     /// The transformer's own sizes, when they are all given.
     fn transformer(&self) -> Option<Transformer> {
-        let (heads, dim_head, dropout) = (self.heads?, self.dim_head, self.dropout);
-        let attention = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
+        let attention = self.attention(self.heads?, self.dim_head);
         Some(Transformer { depth: self.depth?, attention, mlp_dim: self.mlp_dim? })
     }
 
@@ -85,12 +93,12 @@ fn to_map(x: T<'_>) -> T<'_> {
 }
 
 impl T2T {
-    /// One block of one head as wide as its tokens, hence without an output projection.
+    /// One block of one head as wide as its tokens, hence as a rule without an output projection.
     fn token_transformer<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
         let width = x.size(-1);
-        let attention = Heads { heads: 1, dim_head: width, dropout: self.dropout, map_dropout: self.map_dropout };
+        let attention = self.attention(1, width);
         let x = transformer(s, x, &Transformer { depth: 1, attention, mlp_dim: width });
-        if self.norm_in_head { x } else { layer_norm(s.at("norm"), x) }
+        if self.stack_norms { layer_norm(s.at("norm"), x) } else { x }
     }
 }
 
@@ -168,7 +176,7 @@ impl TokenModel for T2T {
             (Some(inner), _) => inner.forward(stack, x),
             (None, Some(sizes)) => {
                 let x = transformer(stack, x, &sizes);
-                if self.norm_in_head { x } else { layer_norm(stack.at("norm"), x) }
+                if self.stack_norms { layer_norm(stack.at("norm"), x) } else { x }
             }
             (None, None) => {
                 s.builder().error("depth, heads and mlp_dim are needed without an inner transformer", &[]);

@@ -5,8 +5,8 @@ use super::{Image, Outputs, Pool, Size2, Sizes, TokenModel, Variant};
 use crate::build::{Scope, T};
 use crate::ir::{Dim, Init};
 use crate::nn::{
-    Fit, Heads, Transformer, class_and_positions, layer_norm, linear, patch_embedding, patch_grid, patches, positions,
-    transformer,
+    Fit, Heads, Transformer, class_and_positions, gelu, layer_norm, linear, patch_embedding, patch_grid, patches,
+    positions, transformer,
 };
 
 arguments! {
@@ -44,8 +44,16 @@ arguments! {
         map_dropout: Flag = true,
         /// The last norm is of the pooled vector; else of all tokens.
         norm_in_head: Flag = false,
+        /// There is a last norm.
+        last_norm: Flag = true,
+        /// The head has a hidden layer of `mlp_dim`.
+        hidden_head: Flag = false,
         /// Under mean pooling there still is a class token.
         class_token_under_mean: Flag = false,
+        /// Scores are divided by the root of the model's width; else by that of a head's.
+        scale_of_dim: Flag = false,
+        /// One head as wide as the model has an output projection too.
+        always_projects: Flag = false,
     }
 }
 
@@ -94,11 +102,14 @@ impl TokenModel for ViT {
     }
 
     fn encode<'g>(&self, s: Scope<'g>, tokens: T<'g>) -> T<'g> {
-        let (heads, dim_head, dropout) = (self.heads, self.dim_head, self.dropout);
-        let attention = Heads { heads, dim_head, dropout, map_dropout: self.map_dropout };
+        let attention = Heads {
+            scale_of: self.scale_of_dim.then_some(self.dim),
+            always_projects: self.always_projects,
+            ..Heads::new(self.heads, self.dim_head, self.dropout, self.map_dropout)
+        };
         let c = Transformer { depth: self.depth, attention, mlp_dim: self.mlp_dim };
         let x = transformer(s.at("transformer"), s.dropout(tokens, self.emb_dropout), &c);
-        if self.norm_in_head { x } else { layer_norm(s.at("transformer.norm"), x) }
+        if self.norm_in_head || !self.last_norm { x } else { layer_norm(s.at("transformer.norm"), x) }
     }
 
     fn pool<'g>(&self, tokens: T<'g>) -> T<'g> {
@@ -107,6 +118,8 @@ impl TokenModel for ViT {
 
     fn head<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
         let s = s.at("mlp_head");
-        linear(s, if self.norm_in_head { layer_norm(s.at("norm"), x) } else { x }, self.num_classes)
+        let x = if self.norm_in_head { layer_norm(s.at("norm"), x) } else { x };
+        let x = if self.hidden_head { gelu(linear(s.at("hidden"), x, self.mlp_dim)) } else { x };
+        linear(s, x, self.num_classes)
     }
 }

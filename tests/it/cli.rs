@@ -209,12 +209,35 @@ fn the_release_follows_the_checkpoint() {
     p.write("m.toml", MODEL);
     let latest = repository("golden/reference/latest/vit_cls/weights.safetensors");
     p.vit(&["build", "--config", "m.toml", "--weights", &latest, "-o", "m.onnx"])
-        .says(0, &["are those of release 1", "34 matched, 0 missing, 0 unexpected"]);
+        .says(0, &["are those of vit-pytorch 1.16.1 to 1.26.11: building it", "34 matched, 0 missing, 0 unexpected"]);
     // What the user says counts.
     let args = ["build", "--config", "m.toml", "--weights", &latest, "--set", "release=0.16", "-o", "n.onnx"];
     p.refuses(&args, 3, &["missing"]);
     // The file knows its model.
-    p.vit(&["build", "--config", "m.onnx", "--batch", "2", "-o", "again.onnx"]).says(0, &["release 1"]);
+    p.vit(&["build", "--config", "m.onnx", "--batch", "2", "-o", "again.onnx"]).says(0, &["release 1.26.11"]);
+}
+
+#[test]
+fn releases_that_fit_but_compute_otherwise_are_named() {
+    let p = Place::new();
+    let case = |file: &str| repository(&format!("golden/reference/eras/levit_0.18.2/{file}"));
+    let (model, weights) = (case("model.toml"), case("weights.safetensors"));
+    let build = ["build", "--config", &model, "--weights", &weights, "-o", "m.onnx"];
+    p.vit(&build).says(0, &["warning: ", "vit-pytorch 0.20.5 to 1.26.11, which is built", "0.18.2;", "--set release="]);
+    let d = p.vit(&[&build[..], &["--set", "release=0.18.2"]].concat());
+    assert!(!d.err.contains("warning"), "{}", d.err);
+    d.says(0, &["levit (release 0.18.2)"]);
+    // Against the era of the keys, only the argument differs.
+    p.refuses(
+        &[&build[..], &["--set", "dim_key=5"]].concat(),
+        3,
+        &["are those of vit-pytorch", "0 missing, 0 unexpected"],
+    );
+    let release = |r: &str, parts: &[&str]| p.refuses(&[&build[..], &["--set", r]].concat(), 3, parts);
+    release("release=0.14.0", &["has no levit", "0.15.0 to 0.15.1 is the first"]);
+    release("release=latest", &["\"latest\" is no version", "\"1.4.5\""]);
+    p.write("number.toml", format!("{MODEL}\nrelease = 1.10\n"));
+    p.refuses(&["build", "--config", "number.toml"], 3, &["found the number 1.1", "release = \"1.10\""]);
 }
 
 #[test]

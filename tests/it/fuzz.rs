@@ -225,7 +225,9 @@ fn extreme_sizes_are_declared_or_refused() {
             let alone = keys.iter().flat_map(|k| EXTREMES.map(|n| vec![(k.clone(), n.into())]));
             let together = EXTREMES.map(|n| keys.iter().map(|k| (k.clone(), n.into())).collect());
             let sets: Vec<Vec<(String, toml::Value)>> = alone.chain(together).collect();
-            for (mut set, r) in sets.into_iter().flat_map(|s| v.eras.iter().map(move |e| (s.clone(), e.name))) {
+            for (mut set, r) in
+                sets.into_iter().flat_map(|s| v.eras.list.iter().map(move |e| (s.clone(), e.releases[1])))
+            {
                 set.push(("release".to_owned(), r.into()));
                 let Ok(m) = Model::resolve(&Source::Preset(v.name, preset), &set) else { continue };
                 let declare = |_: &[u8]| drop(m.declaration.declare(&Declare::default()));

@@ -33,7 +33,7 @@ fn both(p: &Program) -> String {
 #[test]
 fn tiny_variants_read_as_intended() {
     for v in VARIANTS {
-        let c = compiled(v.name, "tiny", v.eras[0].name, Target::ORT_CPU);
+        let c = compiled(v.name, "tiny", "0.16", Target::ORT_CPU);
         let mut lowered = c.model.clone();
         // The version changes with every release of the tool; the rest of the file does not.
         lowered.metadata.retain(|(k, _)| k != metadata::VERSION);
@@ -86,7 +86,7 @@ fn summary(c: &Compiled) -> String {
 #[test]
 fn readme_variants_have_the_expected_summaries() {
     for v in VARIANTS {
-        for r in v.eras.iter().map(|e| e.name) {
+        for r in ["0.16", "1"] {
             // A release may have a variant whose README size its own code cannot run.
             let set = [("release".to_owned(), toml::Value::from(r))];
             if Model::resolve(&Source::Preset(v.name, "readme"), &set).is_err() {
@@ -102,7 +102,7 @@ fn readme_variants_have_the_expected_summaries() {
 #[test]
 fn the_same_input_gives_the_same_model() {
     for v in VARIANTS {
-        let [a, b] = [0, 1].map(|_| compiled(v.name, "tiny", v.eras[0].name, Target::PORTABLE));
+        let [a, b] = [0, 1].map(|_| compiled(v.name, "tiny", "0.16", Target::PORTABLE));
         assert_eq!(a.model.to_string(), b.model.to_string(), "{}", v.name);
     }
 }

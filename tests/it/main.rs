@@ -11,6 +11,7 @@ mod conformance;
 mod dtypes;
 #[cfg(feature = "runtime")]
 mod engines;
+mod eras;
 mod fuzz;
 mod golden;
 #[cfg(feature = "runtime")]

@@ -10,7 +10,7 @@ mod sinkhorn;
 mod x_encoder;
 
 use super::argument::{Argument, Arguments, Reader, Reading, nearest};
-use super::era::{self, Era};
+use super::era::{self, Era, Eras, Version};
 use crate::build::{Names, Scope, T};
 use toml::{Table, Value};
 
@@ -35,37 +35,41 @@ pub trait Inner: std::fmt::Debug {
 struct Kind {
     /// The value of `kind`.
     name: &'static str,
-    /// Eras of its package, by the releases of vit-pytorch around it.
-    eras: &'static [Era],
+    /// Eras of its package.
+    eras: Eras,
+    /// Which release it is by default: from which release of vit-pytorch around it, which of its own.
+    defaults: &'static [(&'static str, &'static str)],
     /// From arguments to a transformer and its resolved arguments, without `dim`.
     read: fn(&Kind, &mut Reader<'_, '_>) -> Option<(Box<dyn Inner>, Table)>,
 }
 
 fn read<I: Inner + Arguments + 'static>(kind: &Kind, from: &mut Reader<'_, '_>) -> Option<(Box<dyn Inner>, Table)> {
-    from.known(kind.name, I::KEYS, &["kind", "dim"]);
+    from.known(kind.name, I::KEYS, &["kind", "release", "dim"]);
     let inner = I::read(from)?;
     let arguments = inner.write();
     Some((Box::new(inner), arguments))
 }
 
 macro_rules! inner {
-    ($($(#[$what:meta])* $name:literal => $ty:ty, $eras:expr;)*) => {
+    ($($name:literal => $ty:ty, $eras:expr, $defaults:expr;)*) => {
         /// Every transformer that can be plugged in.
-        const INNER: &[Kind] = &[$(Kind { name: $name, eras: $eras, read: read::<$ty> },)*];
+        const INNER: &[Kind] = &[$(Kind { name: $name, eras: $eras, defaults: $defaults, read: read::<$ty> },)*];
     };
 }
 
 inner! {
-    "nystrom" => Nystrom, era::ONE;
-    "x_encoder" => XEncoder, era::X_ENCODER;
-    "routing" => Routing, era::ONE;
-    "sinkhorn" => Sinkhorn, era::ONE;
+    "nystrom" => Nystrom, era::nystrom::ERAS, &[("0", "0.0.14")];
+    "x_encoder" => XEncoder, era::x_encoder::ERAS, &[("0", "0.10.2"), ("1.0.2", "2.31.10")];
+    "routing" => Routing, era::unchanged("routing-transformer"), &[];
+    "sinkhorn" => Sinkhorn, era::unchanged("sinkhorn-transformer"), &[];
 }
 
 /// The `[inner]` table: `kind`, possibly `dim`, and the arguments of that kind.
 #[derive(Debug)]
 pub struct Plugged {
     kind: &'static str,
+    /// Absent where all are alike.
+    release: Option<String>,
     names: Names,
     dim: Option<usize>,
     inner: Box<dyn Inner>,
@@ -93,6 +97,31 @@ impl Plugged {
     }
 }
 
+impl Kind {
+    /// The release that a model file gives, or the default, and its era; nothing and the only era where all are alike.
+    fn era(&self, given: Option<&Value>, key: &str, to: &mut Reading<'_>) -> Option<(Option<String>, &'static Era)> {
+        let around = Version::parse(to.release);
+        let default = self.defaults.iter().rev().find(|(since, _)| Version::parse(since) <= around);
+        let release = match given {
+            Some(v) => era::release(&format!("{key}.release"), v, to)?,
+            None => default.or(self.defaults.first()).map_or(String::new(), |(_, release)| (*release).to_owned()),
+        };
+        if release.is_empty() {
+            return Some((None, self.eras.newest()));
+        }
+        let (era, note) =
+            self.eras.of(self.name, &release).map_err(|e| to.wrong.push(format!("{key}.release: {e}"))).ok()?;
+        to.notes.extend(note);
+        Some((Some(release), era))
+    }
+}
+
+/// The eras of a kind of transformer; none where all are alike.
+pub fn eras(kind: &str) -> Option<Eras> {
+    let kind = INNER.iter().find(|k| k.name == kind).filter(|k| !k.defaults.is_empty());
+    kind.map(|k| k.eras)
+}
+
 impl Argument for Plugged {
     type Value = Self;
 
@@ -113,15 +142,17 @@ impl Argument for Plugged {
             to.wrong.push(format!("{key}.kind: there is no `{name}`; {}", nearest(&name, &kinds)));
             return None;
         };
-        let era = era::of(kind.eras, to.release);
+        let (release, era) = kind.era(table.get("release"), key, to)?;
+        era.check("inner.", table, &kind.eras, to);
         let mut from = Reader { table, era: &era.options(), path: "inner.", to };
         let dim = from.argument::<super::argument::Maybe<super::argument::Width>>("dim", None);
         let (inner, arguments) = (kind.read)(kind, &mut from)?;
-        Some(Self { kind: kind.name, names: era.names, dim: dim?, inner, arguments })
+        Some(Self { kind: kind.name, release, names: era.names, dim: dim?, inner, arguments })
     }
 
     fn write(v: &Self) -> Option<Value> {
         let mut t = Table::from_iter([("kind".to_owned(), v.kind.into())]);
+        t.extend(v.release.iter().map(|release| ("release".to_owned(), release.as_str().into())));
         t.extend(v.arguments.clone());
         Some(t.into())
     }

@@ -39,6 +39,12 @@ arguments! {
         /// Dropout inside the feed-forward layers.
         ff_dropout: Probability = 0.0,
     }
+    options {
+        /// Missing tokens come after the others; else before them.
+        pads_after: Flag = false,
+        /// The first rows are the result, whatever stands before the tokens.
+        takes_first_rows: Flag = false,
+    }
 }
 
 impl Inner for Nystrom {
@@ -76,8 +82,10 @@ impl Nystrom {
         let x = layer_norm(s.at("norm"), x);
         let s = s.at("fn");
         let _in = s.enter();
-        // Missing tokens are zero rows in front; as keys they take part with logit 0.
-        let x = x.pad(1, n.next_multiple_of(m) - n, 0);
+        // Missing tokens are zero rows; as keys they take part with logit 0.
+        let missing = n.next_multiple_of(m) - n;
+        let before = if self.pads_after { 0 } else { missing };
+        let x = x.pad(1, before, missing - before);
         let qkv = linear_no_bias(s.at("to_qkv"), x, 3 * self.heads * self.dim_head);
         let [q, k, v] = qkv.chunk(-1).map(|t| split_heads(t, self.heads));
         let q = q * (self.dim_head as f64).powf(-0.5);
@@ -93,7 +101,7 @@ impl Nystrom {
             out = out + v.conv(along, weight, None);
         }
         let out = linear(s.at("to_out.0"), merge_heads(out), dim);
-        s.dropout(out, self.attn_dropout).narrow(1, x.size(1) - n, n)
+        s.dropout(out, self.attn_dropout).narrow(1, if self.takes_first_rows { 0 } else { before }, n)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::Inner;
 use crate::build::{Scope, T};
-use crate::nn::{gelu, layer_norm, linear, linear_no_bias, merge_heads, split_heads, unit_offset_norm};
+use crate::ir::Init;
+use crate::nn::{gelu, linear, linear_no_bias, merge_heads, split_heads};
+use crate::ops::composite;
 use crate::variants::argument::{Depth, Flag, Probability, Width, arguments};
 
 arguments! {
@@ -26,12 +28,22 @@ arguments! {
         residual_attn: Flag = false,
     }
     options {
-        /// Norms with a bias and a plain scale; else without bias, the scale counted from one.
-        plain_norms: Flag = false,
+        /// Norms have a bias.
+        norm_bias: Flag = false,
+        /// The scale of norms is counted from one.
+        unit_offset: Flag = true,
         /// A norm after the last layer.
         final_norm: Flag = true,
         /// A bias of the output projection of attention.
         output_bias: Flag = false,
+        /// The gate of a gated layer is the value itself; what it computes for a gate is not used.
+        gates_itself: Flag = false,
+        /// What a block adds to is its normed input.
+        normed_residual: Flag = false,
+        /// With residual attention, blocks are normed after the sum, but for the last.
+        post_norm: Flag = false,
+        /// `residual_attn` has an effect.
+        residual_attn_works: Flag = true,
     }
 }
 
@@ -47,10 +59,20 @@ impl Inner for XEncoder {
     /// Keys `layers.{2i}` (attention) and `layers.{2i+1}` (feed-forward), `final_norm`.
     fn forward<'g>(&self, s: Scope<'g>, mut x: T<'g>) -> T<'g> {
         let mut logits = None;
-        for i in 0..self.depth {
-            let [attention, feed_forward] = [2 * i, 2 * i + 1].map(|k| s.at("layers").at(k));
-            x = self.attention(attention, x, &mut logits) + x;
-            x = self.feed_forward(feed_forward, x) + x;
+        for k in 0..2 * self.depth {
+            let layer = s.at("layers").at(k);
+            let mut block =
+                |x| if k % 2 == 0 { self.attention(layer, x, &mut logits) } else { self.feed_forward(layer, x) };
+            let norm = |x| self.norm(layer.at("0.0"), x);
+            x = if self.post_norm && self.residual_attn {
+                let y = block(x) + x;
+                // The norm of the last block has parameters and is not used.
+                let normed = norm(y);
+                if k + 1 == 2 * self.depth { y } else { normed }
+            } else {
+                let y = norm(x);
+                block(y) + if self.normed_residual { y } else { x }
+            };
         }
         if self.final_norm { self.norm(s.at("final_norm"), x) } else { x }
     }
@@ -58,20 +80,24 @@ impl Inner for XEncoder {
 
 impl XEncoder {
     fn norm<'g>(&self, s: Scope<'g>, x: T<'g>) -> T<'g> {
-        if self.plain_norms { layer_norm(s, x) } else { unit_offset_norm(s, x) }
+        let _in = s.enter();
+        let d = x.size(-1);
+        let gamma = s.param("gamma", [d], if self.unit_offset { Init::ZEROS } else { Init::ONES });
+        let bias = self.norm_bias.then(|| s.param("bias", [d], Init::ZEROS));
+        let gain = if self.unit_offset { gamma + 1.0 } else { gamma };
+        composite::layer_norm(x, gain, bias, x.scalar(1e-5))
     }
 
-    /// Keys `0.0` (norm), `1.{to_q,to_k,to_v,to_out}`.
+    /// Keys `1.{to_q,to_k,to_v,to_out}`.
     fn attention<'g>(&self, layer: Scope<'g>, x: T<'g>, logits: &mut Option<T<'g>>) -> T<'g> {
         let dim = x.size(-1);
-        let x = self.norm(layer.at("0.0"), x);
         let s = layer.at(1);
         let _in = s.enter();
         let inner = self.heads * self.attn_dim_head;
         let [q, k, v] =
             ["to_q", "to_k", "to_v"].map(|name| split_heads(linear_no_bias(s.at(name), x, inner), self.heads));
         let mut dots = q.matmul(k.t()) * (self.attn_dim_head as f64).powf(-0.5);
-        if self.residual_attn {
+        if self.residual_attn && self.residual_attn_works {
             // What is handed on already contains the sum over the earlier layers.
             dots = logits.map_or(dots, |earlier| dots + earlier);
             *logits = Some(dots);
@@ -82,16 +108,15 @@ impl XEncoder {
         if self.output_bias { linear(s.at("to_out"), out, dim) } else { linear_no_bias(s.at("to_out"), out, dim) }
     }
 
-    /// Keys `0.0` (norm), `1.ff.{0,2}`; the first is `0.proj` when gated, `0.0` when not.
+    /// Keys `1.ff.{0,2}`; the first is `0.proj` when gated, `0.0` when not.
     fn feed_forward<'g>(&self, layer: Scope<'g>, x: T<'g>) -> T<'g> {
         let dim = x.size(-1);
         let hidden = self.ff_mult * dim;
-        let x = self.norm(layer.at("0.0"), x);
         let s = layer.at("1.ff");
         let _in = s.enter();
         let h = if self.ff_glu {
             let [value, gate] = linear(s.at("0.proj"), x, 2 * hidden).chunk(-1);
-            value * gelu(gate)
+            value * gelu(if self.gates_itself { value } else { gate })
         } else {
             gelu(linear(s.at("0.0"), x, hidden))
         };

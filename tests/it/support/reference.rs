@@ -192,7 +192,7 @@ pub(crate) fn deviation(got: &Tensor, want: &Tensor, (atol, rtol): (f64, f64)) -
     })
 }
 
-fn read_all(path: &Path) -> BTreeMap<String, Tensor> {
+pub(crate) fn read_all(path: &Path) -> BTreeMap<String, Tensor> {
     let source = weights::open(path, None).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let names: Vec<_> = source.entries().iter().map(|e| (e.name.clone(), e.stored)).collect();
     let read = |(i, (name, stored)): (usize, (String, weights::Stored))| {
