@@ -7,7 +7,7 @@ use crate::compile::{CompileError, Options, compile_with, metadata};
 use crate::onnx::{External, WriteError};
 use crate::ops::{Graph, Program};
 use crate::passes::{self, Pass, PassError};
-use crate::template::{Model, Source};
+use crate::template::{FIRST, Model, Source};
 use crate::text::{self, Style};
 use crate::variants::ImageSize;
 use crate::weights::{self, Checkpoint, ImportOptions};
@@ -90,11 +90,11 @@ fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
 /// The model, in the release of the checkpoint where the user chose none.
 pub(super) fn model_of(model: &ModelArgs, weights: &WeightArgs) -> Result<Model, Failure> {
     let model = match &weights.weights {
-        None => resolve_with(model, &[])?,
+        None => resolve_in(FIRST, model, &[])?,
         Some(path) => {
             let source = weights::open(path, weights.weights_key.as_deref()).map_err(Failure::bad_file)?;
             let strict = ImportOptions { prefix: weights.weights_prefix.clone(), ..ImportOptions::default() };
-            release::of_checkpoint(&|sets| resolve_with(model, sets), &*source, &strict)?
+            release::of_checkpoint(&|release, sets| resolve_in(release, model, sets), &*source, &strict)?
         }
     };
     model.notes.iter().for_each(output::note);
@@ -115,7 +115,7 @@ fn image_size(a: &Build) -> Result<ImageSize, Failure> {
 }
 
 /// The model of the command line, with more settings.
-fn resolve_with(a: &ModelArgs, more: &Sets) -> Result<Model, Failure> {
+fn resolve_in(release: &str, a: &ModelArgs, more: &Sets) -> Result<Model, Failure> {
     let mut sets = a.sets.clone();
     sets.extend(a.input_size.clone().map(|v| ("input_size".to_owned(), v)));
     sets.extend_from_slice(more);
@@ -127,7 +127,7 @@ fn resolve_with(a: &ModelArgs, more: &Sets) -> Result<Model, Failure> {
         (None, Some(v)) => (Source::Preset(v, &a.preset), Exit::Usage),
         (None, None) => return Err(Failure::usage("either --variant or --config is needed")),
     };
-    Model::resolve(&source, &sets).map_err(|e| Failure::new(exit, e))
+    Model::resolve_in(release, &source, &sets).map_err(|e| Failure::new(exit, e))
 }
 
 /// The model that an ONNX file of this tool was built from.

@@ -5,7 +5,7 @@
 
 use super::{Options, compile};
 use crate::ir::{Init, Tensor};
-use crate::template::{Model, NEWEST};
+use crate::template::{FIRST, Model, NEWEST};
 use crate::variants::{Declare, Era, Eras, inner};
 use crate::weights::{self, ImportOptions, Source, WeightError};
 use toml::Value;
@@ -13,22 +13,20 @@ use toml::Value;
 /// Settings of a model file, as `--set` gives them.
 pub type Sets = [(String, Value)];
 
-/// The model that `resolve` makes, in the release whose parameters the checkpoint has, where the model file does not say
+/// The model that `resolve` makes of a release, where none is given, and settings, in the release whose parameters the checkpoint has, where the model file does not say
 /// which. If none fits, in the one whose keys are the most alike, so that what differs is reported against that.
 ///
 /// # Errors
 /// Those of `resolve`, where the model is wrong in every release.
 pub fn of_checkpoint<E>(
-    resolve: &dyn Fn(&Sets) -> Result<Model, E>,
+    resolve: &dyn Fn(&str, &Sets) -> Result<Model, E>,
     source: &dyn Source,
     options: &ImportOptions,
 ) -> Result<Model, E> {
-    let base = resolve(&[]).or_else(|e| {
-        // Some arguments are of newer releases only.
-        let newest = resolve(&[("release".to_owned(), NEWEST.into())]).map_err(|_| e)?;
-        Ok(Model { release_given: false, ..newest })
-    })?;
-    let mut candidates = candidates(&base, resolve, &|m| difference(m, source, options));
+    // Some arguments are of newer releases only.
+    let base = resolve(FIRST, &[]).or_else(|e| resolve(NEWEST, &[]).map_err(|_| e))?;
+    let resolve = |sets: &Sets| resolve(&base.release, sets);
+    let mut candidates = candidates(&base, &resolve, &|m| difference(m, source, options));
     if candidates.len() < 2 {
         return Ok(base);
     }

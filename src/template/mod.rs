@@ -60,6 +60,11 @@ pub enum Source<'a> {
 impl Model {
     /// Reads a model file or preset, applies overrides and decides everything.
     pub fn resolve(source: &Source<'_>, sets: &[(String, Value)]) -> Result<Self, Problems> {
+        Self::resolve_in(FIRST, source, sets)
+    }
+
+    /// [`resolve`](Self::resolve) with another release where none is given.
+    pub fn resolve_in(release: &str, source: &Source<'_>, sets: &[(String, Value)]) -> Result<Self, Problems> {
         let (origin, mut table) = match source {
             Source::File(path) => {
                 let origin = path.display().to_string();
@@ -78,10 +83,10 @@ impl Model {
         for (key, value) in sets {
             overrides::apply(&mut table, key, value.clone()).map_err(|e| Problems::one("--set", e))?;
         }
-        Self::from_table(&origin, table)
+        Self::from_table(release, &origin, table)
     }
 
-    fn from_table(origin: &str, mut table: Table) -> Result<Self, Problems> {
+    fn from_table(default: &str, origin: &str, mut table: Table) -> Result<Self, Problems> {
         let name = match table.remove("variant") {
             Some(Value::String(s)) => s,
             Some(other) => return Err(Problems::one(origin, format!("variant: expected a name, found `{other}`"))),
@@ -90,7 +95,7 @@ impl Model {
         let entry = find(&name, origin)?;
         let given = table.remove("release");
         let mut reading = Reading { release: "", wrong: Vec::new(), notes: Vec::new() };
-        let release = given.as_ref().map_or(Some(FIRST.to_owned()), |v| era::release("release", v, &mut reading));
+        let release = given.as_ref().map_or(Some(default.to_owned()), |v| era::release("release", v, &mut reading));
         // With a wrong release, the arguments are read as the newest's, which takes most.
         let release = release.unwrap_or(NEWEST.to_owned());
         let (era, note) = entry.eras.of(entry.name, &release).unwrap_or_else(|e| {

@@ -47,14 +47,18 @@ impl Case {
 
     /// The model file with these releases of vit-pytorch and of the package inside.
     fn model(&self, sets: &release::Sets) -> Result<Model, Problems> {
-        let mut m = self.resolve(sets)?;
+        self.model_in("1", sets)
+    }
+
+    fn model_in(&self, release: &str, sets: &release::Sets) -> Result<Model, Problems> {
+        let mut m = self.resolve(release, sets)?;
         if let [_, _, h, w] = read_all(&self.dir.join("io.safetensors"))["input"].shape() {
             m.declaration.input_size = Some([*h, *w]);
         }
         Ok(m)
     }
 
-    fn resolve(&self, sets: &release::Sets) -> Result<Model, Problems> {
+    fn resolve(&self, release: &str, sets: &release::Sets) -> Result<Model, Problems> {
         let mut table: Table =
             std::fs::read_to_string(self.dir.join("model.toml")).expect("a model file").parse().expect("TOML");
         for (key, release) in sets {
@@ -62,7 +66,7 @@ impl Case {
             let table = if inside.is_some() { table["inner"].as_table_mut().expect("a table") } else { &mut table };
             table.insert(inside.unwrap_or(key).to_owned(), release.clone());
         }
-        Model::resolve(&Source::Text(&self.name, &table.to_string()), &[])
+        Model::resolve_in(release, &Source::Text(&self.name, &table.to_string()), &[])
     }
 
     /// The releases that wrote the case, `read` in place of the one that it names.
@@ -157,8 +161,12 @@ fn names(message: &str, release: &str) -> bool {
 fn the_era_is_read_off_the_checkpoint() {
     let (mut certain, mut named, mut wrong) = (0, 0, Vec::new());
     for case in cases() {
-        let m = release::of_checkpoint(&|sets| case.model(sets), &*case.source(), &ImportOptions::default())
-            .unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let m = release::of_checkpoint(
+            &|release, sets| case.model_in(release, sets),
+            &*case.source(),
+            &ImportOptions::default(),
+        )
+        .unwrap_or_else(|e| panic!("{}: {e}", case.name));
         let wrote = case.config["inner"]["version"].as_str().unwrap_or(case.text("version"));
         // The era that is built has the release that wrote the case, or computes the same.
         let own = case.model(&case.releases(None)).expect("a model");
