@@ -1,6 +1,6 @@
 """Copies reference cases into this folder, keeping only the tensors that tests read.
 
-usage: python3 import.py REFERENCE SET...     (REFERENCE holds <set>/<case>/{config.json, weights.safetensors, io.safetensors})
+usage: python3 import.py REFERENCE SET|SET/CASE...     (REFERENCE holds <set>/<case>/{config.json, weights.safetensors, io.safetensors})
 """
 import json
 import pathlib
@@ -35,7 +35,7 @@ def keep(source, target, wanted):
 
 
 root, sets = pathlib.Path(sys.argv[1]), sys.argv[2:]
-for case in sorted(c for s in sets for c in (root / s).iterdir()):
+for case in sorted(c for s in sets for c in ([root / s] if "/" in s else (root / s).iterdir())):
     config = json.loads((case / "config.json").read_text())
     if config["kind"] not in KINDS:
         continue

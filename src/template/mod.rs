@@ -95,7 +95,10 @@ impl Model {
         let entry = find(&name, origin)?;
         let given = table.remove("release");
         let mut reading = Reading { release: "", wrong: Vec::new(), notes: Vec::new() };
-        let release = given.as_ref().map_or(Some(default.to_owned()), |v| era::release("release", v, &mut reading));
+        let release = given.as_ref().map_or_else(
+            || Some(if entry.eras.of(entry.name, default).is_ok() { default } else { NEWEST }.to_owned()),
+            |v| era::release("release", v, &mut reading),
+        );
         // With a wrong release, the arguments are read as the newest's, which takes most.
         let release = release.unwrap_or(NEWEST.to_owned());
         let (era, note) = entry.eras.of(entry.name, &release).unwrap_or_else(|e| {

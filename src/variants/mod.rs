@@ -18,6 +18,7 @@ mod levit;
 mod local_vit;
 mod pit;
 mod rvt;
+mod simple_vit;
 mod t2t;
 mod token;
 mod vit;
@@ -40,6 +41,7 @@ pub use levit::LeViT;
 pub use local_vit::LocalViT;
 pub use pit::PiT;
 pub use rvt::RvT;
+pub use simple_vit::SimpleViT;
 pub use t2t::T2T;
 pub use token::TokenModel;
 pub use vit::ViT;
@@ -221,6 +223,7 @@ macro_rules! variants {
 
 variants! {
     "vit" => ViT, "Vision Transformer", "2010.11929", era::vit::ERAS;
+    "simple_vit" => SimpleViT, "SimpleViT", "2205.01580", era::simple_vit::ERAS;
     "deepvit" => DeepViT, "Deep Vision Transformer", "2103.11886", era::deepvit::ERAS;
     "cait" => CaiT, "Class-attention in Image Transformers", "2103.17239", era::cait::ERAS;
     "t2t" => T2T, "Tokens-to-Token ViT", "2101.11986", era::t2t::ERAS;
@@ -289,6 +292,7 @@ mod tests {
     /// Tokens without a head, by variant: `[batch, n, d]` of its preset `tiny`.
     const TOKENS: &[(&str, &str)] = &[
         ("vit", "[batch, 5, 24]"),
+        ("simple_vit", "[batch, 4, 24]"),
         ("deepvit", "[batch, 5, 24]"),
         ("cait", "[batch, 5, 24]"),
         ("t2t", "[batch, 26, 24]"),
@@ -328,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_dropout_of_zero_may_be_an_integer() {
-        for v in VARIANTS.iter().filter(|v| v.name != "efficient") {
+        for v in VARIANTS.iter().filter(|v| !["efficient", "simple_vit"].contains(&v.name)) {
             let set = [parse_set("dropout=0").expect("a setting")];
             let m = Model::resolve(&Source::Preset(v.name, "tiny"), &set).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(m.to_table()["dropout"].as_float(), Some(0.0), "{}", v.name);

@@ -76,6 +76,6 @@ mod tests {
             assert_eq!((own, g.params().count()), (vec!["mask", "distillation_token"], plain.params().count() + 2));
             wrapped += 1;
         }
-        assert_eq!(wrapped, 32, "four models in all their eras");
+        assert_eq!(wrapped, 33, "five models in all their eras");
     }
 }

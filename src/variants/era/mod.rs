@@ -15,6 +15,7 @@ pub(super) mod nystrom;
 pub(super) mod pit;
 mod rules;
 pub(super) mod rvt;
+pub(super) mod simple_vit;
 pub(super) mod t2t;
 pub(super) mod vit;
 pub(super) mod x_encoder;
@@ -112,7 +113,7 @@ impl Eras {
             return Err(format!("{package} {release}: {why}; the nearest that can be built: {}", near.join(", ")));
         }
         let Some(era) = before else {
-            return Err(format!("{package} {release} has no {model}; {} is the first that can be built", self.list[0]));
+            return Err(format!("{package} {release} has no {model} that can be built; {} is the first", self.list[0]));
         };
         let [_, last] = self.newest().releases;
         // `1` is the newest that begins so.

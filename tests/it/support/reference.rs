@@ -18,7 +18,8 @@ pub(crate) struct Case {
 
 /// The folders of `golden/reference`. A case that is deleted, or added without a line here, fails every test that uses
 /// cases, so a test that goes through all of them compared as many as there are.
-const CASES: [(&str, &[&str]); 2] = [
+const CASES: [(&str, &[&str]); 3] = [
+    ("extended", &["simple_vit", "simple_vit_patch_dropout", "simple_vit_qk_norm", "simple_vit_registers"]),
     (
         "latest",
         &[
@@ -123,6 +124,7 @@ impl Case {
             "recorder" => "vit",
             "cait_keep" => "cait",
             "efficient_routing" => "efficient",
+            v if v.starts_with("simple_vit") => "simple_vit",
             v => v,
         }
     }
@@ -133,7 +135,11 @@ impl Case {
 
     /// The model, for the images of this case.
     pub(crate) fn model(&self) -> Model {
-        let text = model_file(self.variant(), self.release(), &self.config["kwargs"]).to_string();
+        let mut table = model_file(self.variant(), self.release(), &self.config["kwargs"]);
+        if self.config["variant"] == "simple_vit_qk_norm" {
+            table.insert("qk_norm".into(), true.into());
+        }
+        let text = table.to_string();
         let m = Model::resolve(&Source::Text(&self.name, &text), &[]);
         let mut m = m.unwrap_or_else(|e| panic!("{}: {e}", self.name));
         let io = self.io();
