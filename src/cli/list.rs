@@ -6,7 +6,7 @@ use super::{Exit, Failure, Outcome, output};
 use crate::analysis;
 use crate::compile::{Options, compile};
 use crate::template::{self, Model, Source};
-use crate::variants::{Entry, VARIANTS};
+use crate::variants::{Entry, VARIANTS, inner};
 use serde_json::json;
 
 pub(super) fn run(a: &List) -> Outcome {
@@ -14,7 +14,14 @@ pub(super) fn run(a: &List) -> Outcome {
         None => VARIANTS.iter().collect(),
         Some(name) => {
             // Resolving says what is close to a wrong name.
-            let m = Model::resolve(&Source::Preset(name, "readme"), &[]).map_err(Failure::usage)?;
+            let m = Model::resolve(&Source::Preset(name, &a.preset), &[]).map_err(Failure::usage)?;
+            if a.toml {
+                let mut rest = m.to_table();
+                let mut line = |key: &str| rest.remove(key).map_or(String::new(), |v| format!("{key} = {v}\n"));
+                let head = line("variant") + &line("release");
+                output::print(format!("{head}{rest}"))?;
+                return Ok(Exit::Fine);
+            }
             vec![m.entry]
         }
     };
@@ -31,7 +38,28 @@ pub(super) fn run(a: &List) -> Outcome {
     }
     let headings = ["variant", "preset", ">parameters", ">FLOPs", ">input", "releases", "arXiv", "title"];
     output::print(output::table(&headings, rows.iter().map(Row::cells)))?;
+    if a.variant.is_some() {
+        output::print(details(rows[0].entry))?;
+    }
     Ok(Exit::Fine)
+}
+
+/// The arguments and the eras of a variant.
+fn details(e: &Entry) -> String {
+    let arguments = (e.arguments)().into_iter().map(|d| {
+        let default = if d.required { "required".to_owned() } else { d.default.unwrap_or_default() };
+        [d.key.to_owned(), default, d.valid, d.about]
+    });
+    let arguments = output::table(&["argument", "default", "valid", "meaning"], arguments);
+    let mut eras = vec![format!("eras of {}: {}", e.eras.package, releases(e).join(", "))];
+    if (e.arguments)().iter().any(|d| d.key == "inner") {
+        let all = inner::kinds().filter_map(|kind| Some((kind, inner::eras(kind)?)));
+        eras.extend(all.map(|(kind, eras)| {
+            let list: Vec<String> = eras.list.iter().map(ToString::to_string).collect();
+            format!("eras of {} (inner.kind = \"{kind}\"): {}", eras.package, list.join(", "))
+        }));
+    }
+    format!("\n{arguments}\n\n{}", eras.join("\n"))
 }
 
 struct Row {

@@ -267,10 +267,28 @@ impl<A: Argument<Value = usize>> Argument for Stages<A> {
     }
 }
 
+/// What an argument is, for people.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its key in a model file.
+    pub key: &'static str,
+    /// Its meaning.
+    pub about: String,
+    /// Which values are valid.
+    pub valid: String,
+    /// Its value where none is given, as TOML; none where one must be given or nothing is the default.
+    pub default: Option<String>,
+    /// Whether a value must be given.
+    pub required: bool,
+}
+
 /// A struct of arguments, made by `arguments!`.
 pub trait Arguments: Sized {
     /// The keys, in the order of the fields.
     const KEYS: &'static [&'static str];
+
+    /// What each argument is.
+    fn describe() -> Vec<Description>;
 
     /// Reads every argument.
     fn read(from: &mut Reader<'_, '_>) -> Option<Self>;
@@ -347,18 +365,32 @@ pub fn nearest(word: &str, all: &[&str]) -> String {
 /// `options` are fields too, but no keys: eras of the package differ in them, the default is the newest's.
 macro_rules! arguments {
     (
-        $(#[$doc:meta])* $vis:vis struct $name:ident { $($(#[$about:meta])* $key:ident: $kind:ty $(= $default:expr)?,)* }
+        $(#[$doc:meta])* $vis:vis struct $name:ident { $($(#[doc = $about:literal])* $key:ident: $kind:ty $(= $default:expr)?,)* }
         $(options { $($(#[$why:meta])* $option:ident: $option_kind:ty = $newest:expr,)* })?
     ) => {
         $(#[$doc])*
         #[derive(Debug)]
         $vis struct $name {
-            $($(#[$about])* pub $key: <$kind as $crate::variants::argument::Argument>::Value,)*
+            $($(#[doc = $about])* pub $key: <$kind as $crate::variants::argument::Argument>::Value,)*
             $($($(#[$why])* pub $option: <$option_kind as $crate::variants::argument::Argument>::Value,)*)?
         }
 
         impl $crate::variants::argument::Arguments for $name {
             const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+
+            fn describe() -> Vec<$crate::variants::argument::Description> {
+                use $crate::variants::argument::{Argument, Description};
+                vec![$({
+                    let default: Option<<$kind as Argument>::Value> = arguments!(@ $($default)?);
+                    Description {
+                        key: stringify!($key),
+                        about: concat!($($about),*).trim().to_owned(),
+                        valid: <$kind as Argument>::valid(),
+                        required: default.is_none() && <$kind as Argument>::ABSENT.is_none(),
+                        default: default.as_ref().and_then(<$kind as Argument>::write).map(|v| v.to_string()),
+                    }
+                },)*]
+            }
 
             fn read(from: &mut $crate::variants::argument::Reader<'_, '_>) -> Option<Self> {
                 $(let $key = from.argument::<$kind>(stringify!($key), arguments!(@ $($default)?));)*

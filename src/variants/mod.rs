@@ -24,7 +24,7 @@ mod token;
 mod vit;
 
 use crate::build::{Scope, T};
-use argument::{Argument, Arguments, Reader, Reading};
+use argument::{Argument, Arguments, Description, Reader, Reading};
 use toml::{Table, Value};
 
 pub use crate::nn::Fit;
@@ -168,6 +168,8 @@ pub struct Entry {
     pub eras: Eras,
     /// The template file that ships with the tool: presets.
     pub template: &'static str,
+    /// What its arguments are.
+    pub arguments: fn() -> Vec<Description>,
     /// From a table of arguments to a model and its resolved arguments.
     read: Read,
 }
@@ -216,6 +218,7 @@ macro_rules! variants {
             paper: $paper,
             eras: $eras,
             template: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/", $name, ".toml")),
+            arguments: <$ty as Arguments>::describe,
             read: read::<$ty>,
         },)*];
     };

@@ -502,7 +502,17 @@ fn list_is_for_people_and_machines() {
         assert!(presets.iter().all(|r| r["flops"].as_u64() > Some(0)), "{presets:?}");
     }
     let one = p.vit(&["list", "vit"]).says(0, &[]).out;
-    assert!(one.lines().skip(1).all(|l| l.starts_with("vit ")), "{one}");
+    assert!(one.lines().skip(1).take_while(|l| !l.is_empty()).all(|l| l.starts_with("vit ")), "{one}");
+    for part in ["pool         \"cls\"", "dim          required", "1.4.0 to 1.15.7"] {
+        assert!(one.contains(part), "{part} is not in\n{one}");
+    }
+    // A preset is a model file to start from.
+    for v in vit_onnx::variants::VARIANTS {
+        let file = p.vit(&["list", v.name, "--preset", "tiny", "--toml"]).says(0, &[]).out;
+        p.write("start.toml", &file);
+        p.vit(&["build", "--config", "start.toml", "-o", "start.onnx"]).says(0, &[v.name]);
+    }
+    p.refuses(&["list", "vit", "--preset", "huge", "--toml"], 2, &["no preset `huge`", "base-16"]);
     let base = rows.as_array().expect("a list").iter().find(|r| r["preset"] == "base-16").expect("a preset");
     // The paper's base model at 224 pixels: 86.6 M parameters; 17.6 G multiply-adds.
     assert!((86.0e6..87.0e6).contains(&base["parameters"].as_f64().expect("a number")));

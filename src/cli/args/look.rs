@@ -7,9 +7,15 @@ use std::path::PathBuf;
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct List {
-    /// Only this variant.
+    /// Only this variant, with its arguments and eras.
     #[arg(value_name = "VARIANT")]
     pub(in crate::cli) variant: Option<String>,
+    /// The preset that `--toml` prints.
+    #[arg(long, value_name = "PRESET", default_value = "readme", requires = "toml")]
+    pub(in crate::cli) preset: String,
+    /// Print a preset as a model file to start from, for `build --config`.
+    #[arg(long, requires = "variant", conflicts_with = "json")]
+    pub(in crate::cli) toml: bool,
     /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,

@@ -116,6 +116,11 @@ impl Kind {
     }
 }
 
+/// The kinds of transformers, as `inner.kind` names them.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    INNER.iter().map(|k| k.name)
+}
+
 /// The eras of a kind of transformer; none where all are alike.
 pub fn eras(kind: &str) -> Option<Eras> {
     let kind = INNER.iter().find(|k| k.name == kind).filter(|k| !k.defaults.is_empty());
