@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum WeightError {
     /// The operating system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), on_the_hub(path, source))]
     Io { path: PathBuf, source: std::io::Error },
     /// The file is something else than a checkpoint: what it looks like, as a clause.
     #[error("{}: {looks_like}; weights are read from .safetensors files and PyTorch .pt or .pth files", path.display())]
@@ -41,6 +41,19 @@ pub enum WeightError {
     /// A file to be written was described or filled wrongly.
     #[error("writing {}: {what}", path.display())]
     Write { path: PathBuf, what: String },
+}
+
+/// How to get a model that was named as the Hugging Face hub names it: `owner/name`.
+fn on_the_hub(path: &Path, e: &std::io::Error) -> String {
+    let id = path.to_str().filter(|_| e.kind() == std::io::ErrorKind::NotFound && path.extension().is_none());
+    let part = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    match id.and_then(|id| id.split_once('/')).filter(|(owner, name)| part(owner) && part(name)) {
+        Some((owner, name)) => format!(
+            ". If it is a model of the Hugging Face hub, download it first: curl -LO \
+             https://huggingface.co/{owner}/{name}/resolve/main/model.safetensors"
+        ),
+        None => String::new(),
+    }
 }
 
 impl WeightError {

@@ -153,5 +153,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         assert!(open(dir.path(), None).expect_err("a directory").to_string().contains("is a directory; name the file"));
         assert!(matches!(open(&dir.path().join("none.pt"), None), Err(WeightError::Io { .. })));
+        let message = |path: &str| open(Path::new(path), None).expect_err("absent").to_string();
+        let of_hub = message("google/vit-base-patch16-224");
+        assert!(
+            of_hub.contains("curl -LO https://huggingface.co/google/vit-base-patch16-224/resolve/main/"),
+            "{of_hub}"
+        );
+        assert!(!message("models/vit.pt").contains("curl") && !message("a/b/c").contains("curl"));
     }
 }
