@@ -3,6 +3,7 @@ pub mod analysis;
 pub mod autodiff;
 pub mod bench;
 pub mod build;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod compile;
 pub mod eval;

@@ -5,8 +5,10 @@ mod emit;
 mod raise;
 
 pub use emit::{EmitError, emit};
+#[cfg(feature = "cli")]
+pub(crate) use raise::scope_of;
+pub(crate) use raise::tensor;
 pub use raise::{RaiseError, Raised, raise};
-pub(crate) use raise::{scope_of, tensor};
 
 #[cfg(test)]
 mod tests {
