@@ -123,33 +123,33 @@ pub(super) struct Build {
     pub(super) model: ModelArgs,
     #[command(flatten)]
     pub(super) weights: WeightArgs,
-    #[command(flatten)]
-    pub(super) steer: Steer,
     /// The batch size: `dynamic` or a number.
-    #[arg(long, default_value = "dynamic", value_parser = batch)]
+    #[arg(long, help_heading = "Target", default_value = "dynamic", value_parser = batch)]
     pub(super) batch: Batch,
     /// Add intermediate values to the outputs: `attentions`, the attention weights of every layer after softmax. May be
     /// repeated.
-    #[arg(long = "output-tensor", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(crate::variants::TAPS))]
+    #[arg(long = "output-tensor", help_heading = "Output", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(crate::variants::TAPS))]
     pub(super) output_tensors: Vec<String>,
     /// Another image size than the checkpoint's `image_size`: `N` or `HxW` to resample the position tables now, or
     /// `dynamic` to resample them when the model runs. (`--input-size` uses their leading rows.)
-    #[arg(long, value_name = "SIZE", conflicts_with = "input_size")]
+    #[arg(long, help_heading = "Target", value_name = "SIZE", conflicts_with = "input_size")]
     pub(super) image_size: Option<ImageSize>,
     /// Class names, one per line, to store in the file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Output", value_name = "FILE")]
     pub(super) labels: Option<PathBuf>,
     /// The file to write [default: `<variant>.onnx`].
-    #[arg(short, long, value_name = "OUT.onnx")]
+    #[arg(short, long, help_heading = "Output", value_name = "OUT.onnx")]
     pub(super) output: Option<PathBuf>,
     /// When to store tensors beside the file instead of in it (`auto`: above 1.5 GiB).
-    #[arg(long, value_enum, default_value_t = ExternalData::Auto, num_args = 0..=1, default_missing_value = "always")]
+    #[arg(long, help_heading = "Output", value_enum, default_value_t = ExternalData::Auto, num_args = 0..=1, default_missing_value = "always")]
     pub(super) external_data: ExternalData,
+    #[command(flatten)]
+    pub(super) steer: Steer,
     /// Report what every pass and rule did, the estimated cost before and after, and why rules refused.
-    #[arg(long)]
+    #[arg(long, help_heading = "Debugging")]
     pub(super) explain: bool,
     /// Print the program in text form after this pass (`all` for every pass).
-    #[arg(long, value_name = "PASS")]
+    #[arg(long, help_heading = "Debugging", value_name = "PASS")]
     pub(super) print_after: Option<String>,
 }
 

@@ -6,14 +6,14 @@ use clap::Args;
 
 /// The target, the opset and the limits of the optimizer.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Optimizer")]
+#[command(next_help_heading = "Debugging")]
 pub(in crate::cli) struct Steer {
     /// The target to compile for: `portable` (any runtime), `ort-cpu`, `ort-cuda` or `tensorrt`. Files can be built for
     /// any target on any machine.
-    #[arg(long, default_value = "portable", value_name = "TARGET", value_parser = Target::find)]
+    #[arg(long, help_heading = "Target", default_value = "portable", value_name = "TARGET", value_parser = Target::find)]
     pub(in crate::cli) target: &'static Target,
     /// The ai.onnx opset, 17 to 23 [default: the lowest that can express the model, which most runtimes can read].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(17..=23))]
+    #[arg(long, help_heading = "Target", value_name = "N", value_parser = clap::value_parser!(i64).range(17..=23))]
     pub(in crate::cli) opset: Option<i64>,
     /// Run only these optional passes, such as `canonicalize,fold`. `vit-onnx opt --list` lists all passes and rules.
     #[arg(long, alias = "pass", value_name = "PASS,…", value_delimiter = ',')]
