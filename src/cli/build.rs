@@ -38,6 +38,9 @@ pub(super) fn run(a: &Build) -> Outcome {
     let start = Instant::now();
     let compiled = compile_with(&model.declaration, &options, &mut print).map_err(failure)?;
     let built = start.elapsed();
+    if let (Some(path), Some(labels)) = (&a.labels, &options.labels) {
+        check_labels(path, labels, &compiled.declared)?;
+    }
     compiled.notes.iter().for_each(output::note);
     let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
     if a.explain {
@@ -180,6 +183,24 @@ pub(super) fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint,
         output::say(&m.report);
     }
     Ok(checkpoint)
+}
+
+/// Checks that there is a label for each class.
+fn check_labels(path: &Path, labels: &str, declared: &Graph) -> Result<(), Failure> {
+    let logits = declared.outputs().iter().find(|o| o.name == "logits");
+    let classes = logits.and_then(|o| declared.ty(o.value).shape.last()?.value());
+    match (classes, labels.lines().count()) {
+        (Some(n), lines) if n == lines as i64 => Ok(()),
+        (Some(n), lines) => Err(Failure::bad_file(wrong_labels(&path.display().to_string(), lines, n as usize))),
+        (None, _) => {
+            Err(Failure::usage(format!("{}: the model has no classes to label; leave --labels out", path.display())))
+        }
+    }
+}
+
+/// Says that the number of labels is not that of the classes.
+pub(super) fn wrong_labels(from: &str, labels: usize, classes: usize) -> String {
+    format!("{from} has {labels} labels, the model {classes} classes; give one line for each class, in their order")
 }
 
 pub(super) fn read_labels(path: &Path) -> Result<String, Failure> {

@@ -45,10 +45,13 @@ impl Row {
     }
 }
 
-/// Compares two tensors. Returns an error if the shapes differ.
+/// Compares two tensors. Returns an error if the shapes differ or there is nothing to compare.
 fn compare(found: &Tensor, expected: &Tensor, t: Tolerance) -> Result<Difference, String> {
     if found.shape() != expected.shape() {
         return Err(format!("expected shape {:?}, found {:?}", expected.shape(), found.shape()));
+    }
+    if found.is_empty() {
+        return Err("no values: nothing was compared".to_owned());
     }
     let mut d = Difference { abs: 0.0, rel: 0.0, used: 0.0 };
     for (f, e) in found.to_f64_vec().into_iter().zip(expected.to_f64_vec()) {
@@ -127,5 +130,7 @@ mod tests {
         assert_eq!(compare(&t(1.0), &t(1.0), zero).expect("shapes").used, 0.0);
         assert!(compare(&t(1.0), &t(1.0 + f32::EPSILON), zero).expect("shapes").used > 1.0);
         assert!(compare(&t(1.0), &Tensor::new(&[1, 1], vec![1.0f32]), zero).is_err());
+        let none = Tensor::new(&[0, 7], Vec::<f32>::new());
+        assert!(compare(&none, &none, zero).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use super::args::{EngineArgs, EngineChoice};
 use super::{Exit, Failure, files, output};
 use crate::compile::metadata;
+use crate::ir::Tensor;
 use crate::onnx;
 use crate::runtime::{Engine, Interpreter, Provider, Session, SessionOptions};
 use crate::target::Target;
@@ -26,6 +27,21 @@ pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Sess
         output::say(format_args!("{}: {placement}", model.display()));
     }
     Ok((name, session))
+}
+
+/// Runs a model. NaN in an output is an error, which names the output.
+pub(super) fn run(session: &mut dyn Session, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Failure> {
+    let outputs = session.run(inputs)?;
+    for (name, t) in outputs.iter().filter(|(_, t)| t.dtype().is_float()) {
+        let n = t.to_f64_vec().into_iter().filter(|x| x.is_nan()).count();
+        if n > 0 {
+            let of = t.len();
+            return Err(Failure::bad_file(format!(
+                "output `{name}` has NaN in {n} of {of} values; check the inputs and the weights for NaN and very large numbers"
+            )));
+        }
+    }
+    Ok(outputs)
 }
 
 /// A session with these providers, otherwise as asked.

@@ -32,8 +32,7 @@ pub(super) fn run(a: &Predict) -> Outcome {
         let top = top(&outputs, a.k, &a.model)?;
         if let Some(l) = labels.as_ref().filter(|l| l.len() != top.classes) {
             let from = a.labels.as_ref().map_or("the model file".to_owned(), |p| p.display().to_string());
-            let (lines, classes) = (l.len(), top.classes);
-            return Err(Failure::bad_file(format!("{from} has {lines} labels, the model {classes} classes")));
+            return Err(Failure::bad_file(build::wrong_labels(&from, l.len(), top.classes)));
         }
         if let Some(paths) = &heat {
             attention::draw(a, &prepared, &outputs, &paths[i])?;
@@ -95,7 +94,7 @@ fn classify(session: &mut dyn Session, image: &Prepared) -> Result<Vec<(String, 
         }
         _ => x.clone(),
     };
-    Ok(session.run(&[(port.name, x)])?)
+    engine::run(session, &[(port.name, x)])
 }
 
 struct Top {
@@ -115,7 +114,7 @@ fn top(outputs: &[(String, Tensor)], k: usize, model: &Path) -> Result<Top, Fail
     };
     let x = first(logits).to_f64_vec();
     if x.iter().any(|v| !v.is_finite()) {
-        return Err(Failure::new(Exit::Internal, format!("`{name}` holds values that are not finite")));
+        return Err(Failure::bad_file(format!("output `{name}` has infinite values; check the weights")));
     }
     let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let e: Vec<f64> = x.iter().map(|v| (v - largest).exp()).collect();

@@ -14,7 +14,7 @@ pub(super) fn run(a: &Run) -> Outcome {
     let given = Tensors::open(&a.input)?;
     let (name, mut session) = engine::load(&a.model, &a.engine)?;
     let inputs = given.inputs(session.inputs(), None, true)?;
-    let outputs = session.run(&inputs)?;
+    let outputs = engine::run(&mut *session, &inputs)?;
     if let Some(path) = &a.output {
         Writer::save(path, &outputs, &BTreeMap::new()).map_err(Failure::bad_file)?;
         output::say(format_args!("{name}: wrote {}", path.display()));
@@ -29,10 +29,7 @@ pub(super) fn run(a: &Run) -> Outcome {
 fn summary(name: &str, t: &Tensor) -> [String; 6] {
     let v = t.to_f64_vec();
     let number = |x: f64| format!("{x:.5}");
-    // A NaN anywhere makes all three NaN.
-    let fold = |f: fn(f64, f64) -> f64, start| {
-        v.iter().fold(start, |m: f64, &x| if x.is_nan() || m.is_nan() { f64::NAN } else { f(m, x) })
-    };
+    let fold = |f: fn(f64, f64) -> f64, start| v.iter().copied().fold(start, f);
     let stats = if v.is_empty() {
         ["-".to_owned(), "-".to_owned(), "-".to_owned()]
     } else {

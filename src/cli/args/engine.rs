@@ -124,6 +124,9 @@ pub(in crate::cli) struct Verify {
     /// The allowed difference relative to the expected number, added to --atol.
     #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance)]
     pub(in crate::cli) rtol: f64,
+    /// Allow outputs in the reference that the model does not have.
+    #[arg(long)]
+    pub(in crate::cli) allow_unmatched: bool,
     /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,
@@ -144,7 +147,8 @@ Examples:
   vit-onnx verify vit.onnx --reference io.safetensors --atol 1e-6
   vit-onnx verify fused.onnx --against plain.onnx --seed 3
   vit-onnx verify vit.onnx --reference io.safetensors --by-layer mid.safetensors --weights vit.safetensors
-A number passes when |found - expected| <= atol + rtol * |expected|. NaN never passes. Exit code 1 when one does not.";
+A number passes when |found - expected| <= atol + rtol * |expected|. Exit code 1 when one does not, when
+nothing was compared, and when the reference has an output that the model does not have.";
 
 fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
