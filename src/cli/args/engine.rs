@@ -147,8 +147,8 @@ Examples:
   vit-onnx verify vit.onnx --reference io.safetensors --atol 1e-6
   vit-onnx verify fused.onnx --against plain.onnx --seed 3
   vit-onnx verify vit.onnx --reference io.safetensors --by-layer mid.safetensors --weights vit.safetensors
-A number passes when |found - expected| <= atol + rtol * |expected|. Exit code 1 when one does not, when
-nothing was compared, and when the reference has an output that the model does not have.";
+A number passes when |found - expected| <= atol + rtol * |expected|. Exit code 1 when one does
+not, when nothing was compared, and when the reference has an output that the model does not have.";
 
 fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
