@@ -26,7 +26,8 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 fine · 1 a difference or a missed bound · 2 usage · 3 bad input file or model file ·
 4 runtime or provider not available · 5 internal error.
-Results go to stdout, messages and progress to stderr; NO_COLOR is obeyed.";
+Results go to stdout, messages and progress to stderr; NO_COLOR is obeyed. In place of a file, `-` is standard input or
+standard output.";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -57,6 +58,28 @@ pub(super) enum Command {
     Completions(Completions),
     /// Print the manual page.
     Man(Man),
+}
+
+impl Command {
+    /// The files that the command reads.
+    pub(super) fn inputs(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Build(a) => {
+                [&mut a.model.config, &mut a.weights.weights, &mut a.labels].into_iter().flatten().collect()
+            }
+            Self::Inspect(a) => vec![&mut a.file],
+            Self::Run(a) => vec![&mut a.model, &mut a.input],
+            Self::Predict(a) => [&mut a.model].into_iter().chain(&mut a.photos).chain(&mut a.labels).collect(),
+            Self::Verify(a) => {
+                let others = [&mut a.reference, &mut a.against, &mut a.by_layer];
+                let declared = [&mut a.declared.config, &mut a.weights.weights];
+                [&mut a.file].into_iter().chain(others.into_iter().chain(declared).flatten()).collect()
+            }
+            Self::Bench(a) => a.models.iter_mut().collect(),
+            Self::Opt(a) => a.file.iter_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// The choice of a model.

@@ -1,7 +1,7 @@
 //! `vit-onnx build`.
 
 use super::args::{Build, ExternalData, ModelArgs, WeightArgs};
-use super::{Exit, Failure, Outcome, explain, files, output};
+use super::{Exit, Failure, Outcome, explain, files, output, stream};
 use crate::compile::{CompileError, Options, compile_with, metadata};
 use crate::onnx::{External, WriteError};
 use crate::ops::{Graph, Program};
@@ -49,12 +49,14 @@ pub(super) fn run(a: &Build) -> Outcome {
 
     let bar = output::bytes_bar(compiled.weight_bytes(), "writing");
     let external = match a.external_data {
+        ExternalData::Auto if stream::is_stream(&out) => External::Never,
         ExternalData::Auto => External::Auto,
         ExternalData::Always => External::Always,
         ExternalData::Never => External::Never,
     };
-    let written =
-        compiled.write(&out, &checkpoint, external, &mut |n| bar.inc(n)).map_err(|e| write_failure(&out, &e))?;
+    let written = stream::write(&out, |to| {
+        compiled.write(to, &checkpoint, external, &mut |n| bar.inc(n)).map_err(|e| write_failure(&out, &e))
+    })?;
     bar.finish_and_clear();
     let mut total = written.model_bytes;
     let mut beside = String::new();
@@ -72,13 +74,19 @@ pub(super) fn run(a: &Build) -> Outcome {
         start.elapsed().saturating_sub(built).as_secs_f64(),
         output::bytes(total),
     ));
-    output::say(format_args!("wrote {}{beside}", out.display()));
+    output::say(format_args!("wrote {}{beside}", stream::name(&out)));
     Ok(Exit::Fine)
 }
 
 /// Checks before any work that the output can be written and does not overwrite an input.
 fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
     files::output(out)?;
+    if matches!(a.external_data, ExternalData::Always) && stream::is_stream(out) {
+        let at = stream::name(out);
+        return Err(Failure::usage(format!(
+            "--external-data writes a file beside the model, and {at} is no file; name one with -o"
+        )));
+    }
     let inputs = [("--weights", &a.weights.weights), ("--config", &a.model.config), ("--labels", &a.labels)];
     for (flag, path) in inputs {
         if path.as_deref().is_some_and(|p| files::same(p, out)) {

@@ -2,7 +2,7 @@
 
 use super::args::Run;
 use super::files::{self, Tensors};
-use super::{Exit, Failure, Outcome, engine, output};
+use super::{Exit, Failure, Outcome, engine, output, stream};
 use crate::ir::Tensor;
 use crate::weights::Writer;
 use std::collections::BTreeMap;
@@ -16,8 +16,8 @@ pub(super) fn run(a: &Run) -> Outcome {
     let inputs = given.inputs(session.inputs(), None, true)?;
     let outputs = engine::run(&mut *session, &inputs)?;
     if let Some(path) = &a.output {
-        Writer::save(path, &outputs, &BTreeMap::new()).map_err(Failure::bad_file)?;
-        output::say(format_args!("{name}: wrote {}", path.display()));
+        stream::write(path, |to| Writer::save(to, &outputs, &BTreeMap::new()).map_err(Failure::bad_file))?;
+        output::say(format_args!("{name}: wrote {}", stream::name(path)));
         return Ok(Exit::Fine);
     }
     output::say(&name);

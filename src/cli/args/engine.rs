@@ -70,7 +70,7 @@ pub(in crate::cli) struct Predict {
     /// The model.
     #[arg(value_name = "MODEL.onnx")]
     pub(in crate::cli) model: PathBuf,
-    /// JPEG or PNG files.
+    /// JPEG or PNG files, or folders of them. One that cannot be used is reported, and the others are classified.
     #[arg(value_name = "PHOTO", required = true)]
     pub(in crate::cli) photos: Vec<PathBuf>,
     /// Class names, one per line [default: those in the model file].
@@ -83,7 +83,7 @@ pub(in crate::cli) struct Predict {
     #[arg(long)]
     pub(in crate::cli) json: bool,
     /// Draw the attention of the model, which must be built with `--output-tensor attentions`. With several photographs,
-    /// each gets a file HEAT-<photo>.png.
+    /// each gets a file HEAT-<photo>.png. The name decides the format: .png or .jpg.
     #[arg(long, value_name = "HEAT.png")]
     pub(in crate::cli) attention: Option<PathBuf>,
     /// Draw the attention rollout over all layers up to the layer, instead of the mean over its heads.
@@ -99,7 +99,7 @@ pub(in crate::cli) struct Predict {
 const PREDICT_EXAMPLES: &str = "\
 Examples:
   vit-onnx predict vit.onnx cat.jpg dog.png -k 3
-  vit-onnx predict vit.onnx photos/*.jpg --labels imagenet.txt --json
+  vit-onnx predict vit.onnx photos --labels imagenet.txt --json
   vit-onnx build --variant vit --preset base-16 --weights vit.safetensors --output-tensor attentions -o seen.onnx
   vit-onnx predict seen.onnx cat.jpg --attention heat.png --layer 11
 Images are resized, cropped and normalized as the model file says, or as usual for ImageNet where it says nothing.";
