@@ -26,8 +26,8 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 fine · 1 a difference or a missed bound · 2 usage · 3 bad input file or model file ·
 4 runtime or provider not available · 5 internal error.
-Results go to stdout, messages and progress to stderr; NO_COLOR is obeyed. In place of a file, `-` is standard input or
-standard output.";
+Results go to stdout, messages and progress to stderr; NO_COLOR is obeyed. `-` stands for
+standard input or standard output in place of a file.";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -111,7 +111,7 @@ Examples:
   vit-onnx build --config model.onnx --weights model.pt --output-tensor attentions -o seen.onnx
   vit-onnx build --variant vit --weights model.pt --image-size 384 -o larger.onnx
   vit-onnx build --variant vit --target ort-cpu --batch 1 --opset 17
-Without --weights the parameters are drawn as PyTorch would draw them. Values of --set are TOML or a bare word:
+Without --weights the parameters are initialized as PyTorch would. Values of --set are TOML or a bare word:
 --set dim=[256,384,512], --set release=1, --set pool=mean, --set inner.kind=nystrom.";
 
 /// The source of the weights.

@@ -21,7 +21,7 @@ pub(super) fn require(outputs: &[Port], model: &Path) -> Result<(), Failure> {
     }
     let (at, stem) = (model.display(), model.file_stem().unwrap_or_default().to_string_lossy());
     Err(Failure::bad_file(format!(
-        "{at} does not give its attention out. Build it again with\n  vit-onnx build --config {at} --weights \
+        "{at} does not output its attention. Build it again with\n  vit-onnx build --config {at} --weights \
          <its checkpoint> --output-tensor {NAME} -o {stem}-{NAME}.onnx"
     )))
 }

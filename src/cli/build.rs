@@ -174,7 +174,7 @@ pub(super) fn parameters(g: &Graph) -> u64 {
 
 pub(super) fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint, Failure> {
     let Some(path) = &a.weights else {
-        output::note(format_args!("no --weights: initial values are drawn from seed {}", a.seed));
+        output::note(format_args!("no --weights: parameters are initialized from seed {}", a.seed));
         return Ok(Checkpoint::initial(a.seed));
     };
     let source = weights::open(path, a.weights_key.as_deref()).map_err(Failure::bad_file)?;

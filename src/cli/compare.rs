@@ -77,8 +77,8 @@ pub(super) fn text(rows: &[Row], what: &str) -> String {
         match &r.result {
             Ok(d) => {
                 let [abs, rel] = [d.abs, d.rel].map(|x| format!("{x:.3e}"));
-                let verdict = if r.passes() { "equal enough" } else { "DIFFERS" };
-                [r.name.clone(), shape, abs, rel, percent(d.used), verdict.to_owned()]
+                let verdict = if r.passes() { "within tolerance" } else { "DIFFERS" };
+                [r.name.clone(), shape, abs, rel, times(d.used), verdict.to_owned()]
             }
             Err(why) => {
                 let none = || "-".to_owned();
@@ -89,8 +89,9 @@ pub(super) fn text(rows: &[Row], what: &str) -> String {
     output::table(&headings, cells)
 }
 
-fn percent(x: f64) -> String {
-    if x < 100.0 { format!("{:.1} %", 100.0 * x) } else { format!("{x:.1e} x") }
+/// How many times a difference is the allowed one.
+fn times(x: f64) -> String {
+    if x < 100.0 { format!("{x:.3}×") } else { format!("{x:.1e}×") }
 }
 
 /// Formats the rows as JSON, where null stands for infinity.

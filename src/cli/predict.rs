@@ -26,7 +26,10 @@ pub(super) fn run(a: &Predict) -> Outcome {
     heat.iter().flatten().try_for_each(|h| files::output(h))?;
     // A picture on standard output leaves no place for text there.
     let print = |text: String| match &a.attention {
-        Some(h) if stream::is_stream(h) => Ok(output::say(text)),
+        Some(h) if stream::is_stream(h) => {
+            output::say(text);
+            Ok(())
+        }
         _ => output::print(text),
     };
     let (name, mut session) = engine::load(&a.model, &a.engine)?;
@@ -165,7 +168,7 @@ fn top(outputs: &[(String, Tensor)], k: usize, model: &Path) -> Result<Top, Fail
     let Some((name, logits)) = named.or_else(|| outputs.iter().find(scores)) else {
         let has: Vec<String> = outputs.iter().map(|(n, t)| format!("{n} {}{:?}", t.dtype(), t.shape())).collect();
         let (at, has) = (model.display(), has.join(", "));
-        return Err(Failure::bad_file(format!("{at} gives {has}; predict needs class scores [batch, classes]")));
+        return Err(Failure::bad_file(format!("{at} outputs {has}; predict needs class scores [batch, classes]")));
     };
     let x = first(logits).to_f64_vec();
     if x.iter().any(|v| !v.is_finite()) {

@@ -101,7 +101,7 @@ fn lacking(reference: &Path, names: &[&str]) -> Option<String> {
     let more = names.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let which = format!("{}{more}", shown.join(", "));
-    (!names.is_empty()).then(|| format!("{} has {which}, which the model does not give", reference.display()))
+    (!names.is_empty()).then(|| format!("{} has {which}, which the model does not output", reference.display()))
 }
 
 fn with_model(a: &Verify, other: &Path, t: Tolerance) -> Result<Compared, Failure> {
@@ -135,7 +135,7 @@ fn random(one: &[Port], two: &[Port], seed: u64) -> Result<Vec<(String, Tensor)>
             (PortDim::Known(n), _) | (_, Some(PortDim::Known(n))) => Ok(*n),
             _ if i == 0 => Ok(BATCH),
             (d, _) => Err(Failure::usage(format!(
-                "input `{}` has the symbolic size {d}, so it cannot be drawn; use --reference",
+                "input `{}` has the symbolic size {d}, so no random input can be made; use --reference",
                 p.signature()
             ))),
         };

@@ -35,7 +35,7 @@ fn what_was_not_compared_does_not_pass() {
         |more: &[&str]| p.vit(&[&["verify", "m.onnx", "--reference", "io.safetensors"], &ENGINE[..], more].concat());
     // An output of the reference that the model does not have.
     save(&p, "io.safetensors", io.clone().into_iter().chain([named("attn", &io["output"])]));
-    verify(&[]).says(1, &["io.safetensors has `attn`, which the model does not give", "--allow-unmatched"]);
+    verify(&[]).says(1, &["io.safetensors has `attn`, which the model does not output", "--allow-unmatched"]);
     assert!(verify(&["--json"]).says(1, &[]).out.contains("\"passes\": false"));
     verify(&["--allow-unmatched"]).says(0, &["`attn`"]);
     assert!(verify(&["--allow-unmatched", "--json"]).says(0, &[]).out.contains("\"passes\": true"));
@@ -53,7 +53,7 @@ fn what_was_not_compared_does_not_pass() {
     let verify = |one: &str, other: &str, more: &[&str]| {
         p.vit(&[&["verify", one, "--against", other], &ENGINE[..], more].concat())
     };
-    verify("a.onnx", "b.onnx", &[]).says(1, &["b.onnx has `attentions`, which the model does not give"]);
+    verify("a.onnx", "b.onnx", &[]).says(1, &["b.onnx has `attentions`, which the model does not output"]);
     verify("a.onnx", "b.onnx", &["--allow-unmatched"]).says(0, &["attentions"]);
     verify("b.onnx", "a.onnx", &[]).says(0, &["only b.onnx has output `attentions`"]);
 }
