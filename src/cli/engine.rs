@@ -29,19 +29,25 @@ pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Sess
     Ok((name, session))
 }
 
-/// Runs a model. NaN in an output is an error, which names the output.
+/// Runs a model. NaN in an output is an error.
 pub(super) fn run(session: &mut dyn Session, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Failure> {
     let outputs = session.run(inputs)?;
-    for (name, t) in outputs.iter().filter(|(_, t)| t.dtype().is_float()) {
-        let n = t.to_f64_vec().into_iter().filter(|x| x.is_nan()).count();
-        if n > 0 {
-            let of = t.len();
-            return Err(Failure::bad_file(format!(
-                "output `{name}` has NaN in {n} of {of} values; check the inputs and the weights for NaN and very large numbers"
-            )));
-        }
-    }
+    refuse_nan(&outputs)?;
     Ok(outputs)
+}
+
+/// Returns an error that names the outputs with NaN, if there are any.
+pub(super) fn refuse_nan(outputs: &[(String, Tensor)]) -> Result<(), Failure> {
+    let with_nan = outputs.iter().filter(|(_, t)| t.dtype().is_float()).filter_map(|(name, t)| {
+        let n = t.to_f64_vec().into_iter().filter(|x| x.is_nan()).count();
+        (n > 0).then(|| format!("output `{name}` ({n} of {} values)", t.len()))
+    });
+    let found = with_nan.collect::<Vec<_>>().join(", ");
+    if found.is_empty() {
+        return Ok(());
+    }
+    let next = "check the inputs and the weights for NaN and very large numbers";
+    Err(Failure::bad_file(format!("NaN in {found}; {next}")))
 }
 
 /// A session with these providers, otherwise as asked.

@@ -14,15 +14,18 @@ pub(super) fn run(a: &Run) -> Outcome {
     let given = Tensors::open(&a.input)?;
     let (name, mut session) = engine::load(&a.model, &a.engine)?;
     let inputs = given.inputs(session.inputs(), None, true)?;
-    let outputs = engine::run(&mut *session, &inputs)?;
+    let outputs = session.run(&inputs)?;
     if let Some(path) = &a.output {
         stream::write(path, |to| Writer::save(to, &outputs, &BTreeMap::new()).map_err(Failure::bad_file))?;
         output::say(format_args!("{name}: wrote {}", stream::name(path)));
+        // What went wrong can be looked at in the file.
+        engine::refuse_nan(&outputs)?;
         return Ok(Exit::Fine);
     }
     output::say(&name);
     let headings = ["output", "type", ">min", ">mean", ">max", "first values"];
     output::print(output::table(&headings, outputs.iter().map(|(name, tensor)| summary(name, tensor))))?;
+    engine::refuse_nan(&outputs)?;
     Ok(Exit::Fine)
 }
 

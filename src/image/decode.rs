@@ -20,7 +20,7 @@ pub enum PhotoError {
     #[error("{}: not a readable JPEG or PNG image: {reason}", path.display())]
     Image { path: PathBuf, reason: String },
     /// The image announces too many pixels.
-    #[error("{}: {width}x{height} pixels are too many, the limit is {MAX_PIXELS} in all", path.display())]
+    #[error("{}: {width}x{height} is too many pixels; the limit is {MAX_PIXELS}", path.display())]
     TooLarge { path: PathBuf, width: u32, height: u32 },
 }
 
@@ -53,7 +53,7 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<DynamicImage, PhotoError> {
         return Err(PhotoError::TooLarge { path: path.to_path_buf(), width, height });
     }
     if is_jpeg && !has_end(bytes) {
-        return Err(PhotoError::Image { path: path.to_path_buf(), reason: "the file is cut short".to_owned() });
+        return Err(PhotoError::Image { path: path.to_path_buf(), reason: "the file is truncated".to_owned() });
     }
     // An image with a damaged EXIF block is still usable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
