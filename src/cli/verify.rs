@@ -38,8 +38,11 @@ pub(super) struct Compared {
 impl Compared {
     fn report(mut self, a: &Verify) -> Outcome {
         let first = self.rows.iter().find(|r| !r.passes()).map(|r| r.name.clone());
-        let refused = self.lacking.clone().filter(|_| !a.allow_unmatched);
-        self.unmatched.extend(self.lacking);
+        let refused = self.lacking.clone().filter(|_| !a.allow_unmatched && !self.rows.is_empty());
+        // The error says it otherwise.
+        if refused.is_none() || a.json {
+            self.unmatched.extend(self.lacking);
+        }
         let passes = first.is_none() && refused.is_none() && !self.rows.is_empty();
         if a.json {
             output::json(&json!({
