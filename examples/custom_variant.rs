@@ -35,7 +35,7 @@ impl Variant for Mixer {
     // Optional: reported before the model is declared.
     fn check(&self) -> Vec<String> {
         let divides = self.image.is_multiple_of(self.patch);
-        if divides { Vec::new() } else { vec!["image: does not divide by patch".to_owned()] }
+        if divides { Vec::new() } else { vec!["image: is not divisible by patch".to_owned()] }
     }
 
     fn forward<'g>(&self, s: Scope<'g>, img: T<'g>, _: Fit) -> Outputs<'g> {

@@ -65,7 +65,7 @@ pub(super) fn plan(pattern: &str, shape: &[Dim], sizes: &[(&str, Dim)]) -> Resul
             [one] => {
                 let rest = size.exact_div(&product).ok_or_else(|| {
                     format!(
-                        "({}): {size} does not divide by {product}; give a number or change the size",
+                        "({}): {size} is not divisible by {product}; give a number or change the size",
                         axis.join(" ")
                     )
                 })?;
@@ -143,7 +143,7 @@ mod tests {
     fn mistakes_are_reported() {
         let bad = |p: &str, sizes: &[(&str, Dim)]| plan(p, &known(&[4, 6]), sizes).err().expect("an error");
         assert!(bad("a b", &[]).contains("->"));
-        assert!(bad("a (b c) -> a b c", &[("c", 4.into())]).contains("does not divide"));
+        assert!(bad("a (b c) -> a b c", &[("c", 4.into())]).contains("is not divisible by"));
         assert!(bad("a (b c) -> a b c", &[]).contains("more than one"));
         assert!(bad("a b -> a", &[]).contains("`b` must occur once"));
         assert!(bad("a b -> a b c", &[]).contains("`c` is not on the left"));

@@ -372,7 +372,7 @@ impl<'g> T<'g> {
     #[track_caller]
     pub fn chunk<const N: usize>(self, axis: i64) -> [T<'g>; N] {
         let Some(part) = self.dim(axis).exact_div(&Dim::from(N)) else {
-            self.b.error(format!("axis {axis} does not divide into {N} equal parts"), &[self]);
+            self.b.error(format!("axis {axis} is not divisible into {N} equal parts"), &[self]);
             return [self.poison(); N];
         };
         std::array::from_fn(|i| self.narrow(axis, &part * i, &part))

@@ -26,7 +26,8 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 fine · 1 a difference or a missed bound · 2 usage · 3 bad input file or model file ·
 4 runtime or provider not available · 5 internal error.
-Results go to stdout, messages and progress to stderr; NO_COLOR is obeyed.";
+Results go to stdout, messages and progress to stderr; NO_COLOR is obeyed. `-` stands for
+standard input or standard output in place of a file.";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -59,6 +60,28 @@ pub(super) enum Command {
     Man(Man),
 }
 
+impl Command {
+    /// The files that the command reads.
+    pub(super) fn inputs(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Build(a) => {
+                [&mut a.model.config, &mut a.weights.weights, &mut a.labels].into_iter().flatten().collect()
+            }
+            Self::Inspect(a) => vec![&mut a.file],
+            Self::Run(a) => vec![&mut a.model, &mut a.input],
+            Self::Predict(a) => [&mut a.model].into_iter().chain(&mut a.photos).chain(&mut a.labels).collect(),
+            Self::Verify(a) => {
+                let others = [&mut a.reference, &mut a.against, &mut a.by_layer];
+                let declared = [&mut a.declared.config, &mut a.weights.weights];
+                [&mut a.file].into_iter().chain(others.into_iter().chain(declared).flatten()).collect()
+            }
+            Self::Bench(a) => a.models.iter_mut().collect(),
+            Self::Opt(a) => a.file.iter_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// The choice of a model.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -88,7 +111,7 @@ Examples:
   vit-onnx build --config model.onnx --weights model.pt --output-tensor attentions -o seen.onnx
   vit-onnx build --variant vit --weights model.pt --image-size 384 -o larger.onnx
   vit-onnx build --variant vit --target ort-cpu --batch 1 --opset 17
-Without --weights the parameters are drawn as PyTorch would draw them. Values of --set are TOML or a bare word:
+Without --weights the parameters are initialized as PyTorch would. Values of --set are TOML or a bare word:
 --set dim=[256,384,512], --set release=1, --set pool=mean, --set inner.kind=nystrom.";
 
 /// The source of the weights.

@@ -5,7 +5,7 @@
 
 use super::args::Predict;
 use super::predict::first;
-use super::{Failure, output};
+use super::{Failure, output, stream};
 use crate::image::{self, AttentionLayout, HeatOptions, Prepared, Tokens};
 use crate::ir::Tensor;
 use crate::runtime::Port;
@@ -21,7 +21,7 @@ pub(super) fn require(outputs: &[Port], model: &Path) -> Result<(), Failure> {
     }
     let (at, stem) = (model.display(), model.file_stem().unwrap_or_default().to_string_lossy());
     Err(Failure::bad_file(format!(
-        "{at} does not give its attention out. Build it again with\n  vit-onnx build --config {at} --weights \
+        "{at} does not output its attention. Build it again with\n  vit-onnx build --config {at} --weights \
          <its checkpoint> --output-tensor {NAME} -o {stem}-{NAME}.onnx"
     )))
 }
@@ -38,8 +38,9 @@ pub(super) fn draw(a: &Predict, shown: &Prepared, outputs: &[(String, Tensor)], 
     let layouts: Vec<AttentionLayout> = layers.iter().map(|l| layout(l.shape(), size)).collect();
     let options = HeatOptions { layer: a.layer, rollout: a.rollout, ..HeatOptions::default() };
     let picture = image::draw(&shown.shown, &layers, &layouts, &options).map_err(Failure::bad_file)?;
-    image::write_png(&picture, path).map_err(|e| Failure::bad_file(format!("{}: {e}", path.display())))?;
-    output::say(format_args!("wrote {}", path.display()));
+    let bad = |e| Failure::bad_file(format!("{}: {e}", path.display()));
+    stream::write(path, |to| image::write(&picture, to).map_err(bad))?;
+    output::say(format_args!("wrote {}", stream::name(path)));
     Ok(())
 }
 

@@ -268,10 +268,10 @@ impl Run<'_> {
                 output::note(format_args!("output `{nan}` of {label} has NaN in it"));
             }
             for why in &m.agreement.unmatched {
-                output::note(format_args!("{label} computes something else than {base}: {why}"));
+                output::note(format_args!("{label} does not compute the same as {base}: {why}"));
             }
             if let Some(d) = m.agreement.difference.filter(|d| *d > SAME) {
-                output::note(format_args!("{label} computes something else than {base}: outputs differ by {d:.1e}"));
+                output::note(format_args!("{label} does not compute the same as {base}: outputs differ by {d:.1e}"));
             }
         }
         let busy: Vec<&Measured> = self.results.iter().filter(|m| !m.disturbances.is_empty()).collect();

@@ -1,7 +1,7 @@
 //! `vit-onnx build`.
 
 use super::args::{Build, ExternalData, ModelArgs, WeightArgs};
-use super::{Exit, Failure, Outcome, explain, files, output};
+use super::{Exit, Failure, Outcome, explain, files, output, stream};
 use crate::compile::release::{self, Sets};
 use crate::compile::{CompileError, Options, compile_with, metadata};
 use crate::onnx::{External, WriteError};
@@ -40,6 +40,9 @@ pub(super) fn run(a: &Build) -> Outcome {
     let start = Instant::now();
     let compiled = compile_with(&model.declaration, &options, &mut print).map_err(failure)?;
     let built = start.elapsed();
+    if let (Some(path), Some(labels)) = (&a.labels, &options.labels) {
+        check_labels(path, labels, &compiled.declared)?;
+    }
     compiled.notes.iter().for_each(output::note);
     let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
     if a.explain {
@@ -48,12 +51,14 @@ pub(super) fn run(a: &Build) -> Outcome {
 
     let bar = output::bytes_bar(compiled.weight_bytes(), "writing");
     let external = match a.external_data {
+        ExternalData::Auto if stream::is_stream(&out) => External::Never,
         ExternalData::Auto => External::Auto,
         ExternalData::Always => External::Always,
         ExternalData::Never => External::Never,
     };
-    let written =
-        compiled.write(&out, &checkpoint, external, &mut |n| bar.inc(n)).map_err(|e| write_failure(&out, &e))?;
+    let written = stream::write(&out, |to| {
+        compiled.write(to, &checkpoint, external, &mut |n| bar.inc(n)).map_err(|e| write_failure(&out, &e))
+    })?;
     bar.finish_and_clear();
     let mut total = written.model_bytes;
     let mut beside = String::new();
@@ -71,13 +76,19 @@ pub(super) fn run(a: &Build) -> Outcome {
         start.elapsed().saturating_sub(built).as_secs_f64(),
         output::bytes(total),
     ));
-    output::say(format_args!("wrote {}{beside}", out.display()));
+    output::say(format_args!("wrote {}{beside}", stream::name(&out)));
     Ok(Exit::Fine)
 }
 
 /// Checks before any work that the output can be written and does not overwrite an input.
 fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
     files::output(out)?;
+    if matches!(a.external_data, ExternalData::Always) && stream::is_stream(out) {
+        let at = stream::name(out);
+        return Err(Failure::usage(format!(
+            "--external-data writes a file beside the model, and {at} is no file; name one with -o"
+        )));
+    }
     let inputs = [("--weights", &a.weights.weights), ("--config", &a.model.config), ("--labels", &a.labels)];
     for (flag, path) in inputs {
         if path.as_deref().is_some_and(|p| files::same(p, out)) {
@@ -150,7 +161,7 @@ pub(super) fn parameters(g: &Graph) -> u64 {
 
 pub(super) fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint, Failure> {
     let Some(path) = &a.weights else {
-        output::note(format_args!("no --weights: initial values are drawn from seed {}", a.seed));
+        output::note(format_args!("no --weights: parameters are initialized from seed {}", a.seed));
         return Ok(Checkpoint::initial(a.seed));
     };
     let source = weights::open(path, a.weights_key.as_deref()).map_err(Failure::bad_file)?;
@@ -167,6 +178,24 @@ pub(super) fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint,
         output::say(&m.report);
     }
     Ok(checkpoint)
+}
+
+/// Checks that there is a label for each class.
+fn check_labels(path: &Path, labels: &str, declared: &Graph) -> Result<(), Failure> {
+    let logits = declared.outputs().iter().find(|o| o.name == "logits");
+    let classes = logits.and_then(|o| declared.ty(o.value).shape.last()?.value());
+    match (classes, labels.lines().count()) {
+        (Some(n), lines) if n == lines as i64 => Ok(()),
+        (Some(n), lines) => Err(Failure::bad_file(wrong_labels(&path.display().to_string(), lines, n as usize))),
+        (None, _) => {
+            Err(Failure::usage(format!("{}: the model has no classes to label; leave --labels out", path.display())))
+        }
+    }
+}
+
+/// Says that the number of labels is not that of the classes.
+pub(super) fn wrong_labels(from: &str, labels: usize, classes: usize) -> String {
+    format!("{from} has {labels} labels, the model {classes} classes; give one line for each class, in their order")
 }
 
 pub(super) fn read_labels(path: &Path) -> Result<String, Failure> {

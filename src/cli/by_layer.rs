@@ -62,7 +62,7 @@ pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result
             _ => unmatched.push(format!("unmapped: {name}: none of its values has shape {:?}", expected.shape())),
         }
     }
-    Ok(Compared { what: "module", rows, unmatched })
+    Ok(Compared { what: "module", rows, unmatched, lacking: None })
 }
 
 /// Returns the model of the arguments, else the one in the file.

@@ -45,10 +45,13 @@ impl Row {
     }
 }
 
-/// Compares two tensors. Returns an error if the shapes differ.
+/// Compares two tensors. Returns an error if the shapes differ or there is nothing to compare.
 fn compare(found: &Tensor, expected: &Tensor, t: Tolerance) -> Result<Difference, String> {
     if found.shape() != expected.shape() {
         return Err(format!("expected shape {:?}, found {:?}", expected.shape(), found.shape()));
+    }
+    if found.is_empty() {
+        return Err("no values: nothing was compared".to_owned());
     }
     let mut d = Difference { abs: 0.0, rel: 0.0, used: 0.0 };
     for (f, e) in found.to_f64_vec().into_iter().zip(expected.to_f64_vec()) {
@@ -74,8 +77,8 @@ pub(super) fn text(rows: &[Row], what: &str) -> String {
         match &r.result {
             Ok(d) => {
                 let [abs, rel] = [d.abs, d.rel].map(|x| format!("{x:.3e}"));
-                let verdict = if r.passes() { "equal enough" } else { "DIFFERS" };
-                [r.name.clone(), shape, abs, rel, percent(d.used), verdict.to_owned()]
+                let verdict = if r.passes() { "within tolerance" } else { "DIFFERS" };
+                [r.name.clone(), shape, abs, rel, times(d.used), verdict.to_owned()]
             }
             Err(why) => {
                 let none = || "-".to_owned();
@@ -86,8 +89,9 @@ pub(super) fn text(rows: &[Row], what: &str) -> String {
     output::table(&headings, cells)
 }
 
-fn percent(x: f64) -> String {
-    if x < 100.0 { format!("{:.1} %", 100.0 * x) } else { format!("{x:.1e} x") }
+/// How many times a difference is the allowed one.
+fn times(x: f64) -> String {
+    if x < 100.0 { format!("{x:.3}×") } else { format!("{x:.1e}×") }
 }
 
 /// Formats the rows as JSON, where null stands for infinity.
@@ -127,5 +131,7 @@ mod tests {
         assert_eq!(compare(&t(1.0), &t(1.0), zero).expect("shapes").used, 0.0);
         assert!(compare(&t(1.0), &t(1.0 + f32::EPSILON), zero).expect("shapes").used > 1.0);
         assert!(compare(&t(1.0), &Tensor::new(&[1, 1], vec![1.0f32]), zero).is_err());
+        let none = Tensor::new(&[0, 7], Vec::<f32>::new());
+        assert!(compare(&none, &none, zero).is_err());
     }
 }

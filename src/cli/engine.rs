@@ -3,6 +3,7 @@
 use super::args::{EngineArgs, EngineChoice};
 use super::{Exit, Failure, files, output};
 use crate::compile::metadata;
+use crate::ir::Tensor;
 use crate::onnx;
 use crate::runtime::{Engine, Interpreter, Provider, Session, SessionOptions};
 use crate::target::Target;
@@ -26,6 +27,27 @@ pub(super) fn load(model: &Path, a: &EngineArgs) -> Result<(String, Box<dyn Sess
         output::say(format_args!("{}: {placement}", model.display()));
     }
     Ok((name, session))
+}
+
+/// Runs a model. NaN in an output is an error.
+pub(super) fn run(session: &mut dyn Session, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>, Failure> {
+    let outputs = session.run(inputs)?;
+    refuse_nan(&outputs)?;
+    Ok(outputs)
+}
+
+/// Returns an error that names the outputs with NaN, if there are any.
+pub(super) fn refuse_nan(outputs: &[(String, Tensor)]) -> Result<(), Failure> {
+    let with_nan = outputs.iter().filter(|(_, t)| t.dtype().is_float()).filter_map(|(name, t)| {
+        let n = t.to_f64_vec().into_iter().filter(|x| x.is_nan()).count();
+        (n > 0).then(|| format!("output `{name}` ({n} of {} values)", t.len()))
+    });
+    let found = with_nan.collect::<Vec<_>>().join(", ");
+    if found.is_empty() {
+        return Ok(());
+    }
+    let next = "check the inputs and the weights for NaN and very large numbers";
+    Err(Failure::bad_file(format!("NaN in {found}; {next}")))
 }
 
 /// A session with these providers, otherwise as asked.

@@ -1,6 +1,6 @@
 //! Checks of paths before any work, and tensors read from safetensors files.
 
-use super::Failure;
+use super::{Failure, stream};
 use crate::ir::{DType, Tensor};
 use crate::onnx::{self, Model};
 use crate::runtime::Port;
@@ -31,9 +31,12 @@ pub(super) fn metadata<'m>(m: &'m Model, key: &str) -> Option<&'m str> {
     m.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
 }
 
-/// Checks that a file can be written: the path is not a directory, and its folder exists.
+/// Checks that a file can be written: it is a stream, or the path is not a directory and its folder exists.
 pub(super) fn output(path: &Path) -> Result<(), Failure> {
     let at = path.display();
+    if stream::is_stream(path) {
+        return Ok(());
+    }
     if path.is_dir() {
         return Err(Failure::usage(format!("{at} is a directory; name a file in it")));
     }

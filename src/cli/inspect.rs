@@ -151,7 +151,7 @@ impl<'m> Summary<'m> {
             (None, Some(n)) => line("FLOPs", &format!("{} at batch 1", output::count(n))),
             (None, None) => line("FLOPs", "too many to count"),
         }
-        let depth = self.depth.map_or(String::new(), |d| format!(", {d} one after another"));
+        let depth = self.depth.map_or(String::new(), |d| format!(", depth {d}"));
         let cuts =
             self.cuts.as_ref().map_or(String::new(), |c| format!(", {} that everything passes through", c.len()));
         line("nodes", &format!("{}{depth}{cuts}", m.graph.nodes.len()));

@@ -20,6 +20,7 @@ mod opt;
 mod output;
 mod predict;
 mod run;
+mod stream;
 mod verify;
 
 pub use args::Cli;
@@ -82,7 +83,9 @@ type Outcome = Result<Exit, Failure>;
 
 /// Runs a parsed command line.
 pub fn run(cli: Cli) -> ExitCode {
-    let outcome = match cli.command {
+    let mut command = cli.command;
+    // The files of streams live until the command is done.
+    let outcome = stream::spool(command.inputs()).and_then(|_spooled| match command {
         Command::List(a) => list::run(&a),
         Command::Build(a) => build::run(&a),
         Command::Inspect(a) => inspect::run(&a),
@@ -96,7 +99,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Runtime(a) => doctor::runtime(&a),
         Command::Completions(a) => manual::completions(&a),
         Command::Man(a) => manual::man(&a),
-    };
+    });
     let exit = outcome.unwrap_or_else(|f| {
         output::error(&f.message);
         f.exit

@@ -8,7 +8,6 @@ use crate::passes::{self, Ctx};
 use crate::rewrite::Row;
 use crate::text::{self, Style};
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::Path;
 
 pub(super) fn run(a: &Opt) -> Outcome {
@@ -57,12 +56,7 @@ fn list() -> String {
 fn read(path: &Path) -> Result<Program, Failure> {
     let at = path.display();
     let bad = |e: &dyn std::fmt::Display| Failure::bad_file(format!("{at}: {e}"));
-    let mut bytes = Vec::new();
-    if path.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut bytes).map_err(|e| bad(&e))?;
-    } else {
-        bytes = std::fs::read(path).map_err(|e| bad(&e))?;
-    }
+    let bytes = std::fs::read(path).map_err(|e| bad(&e))?;
     let text = String::from_utf8(bytes).map_err(|_| bad(&"not a text file"))?;
     let graphs = text::parse_all(&text).map_err(|e| bad(&e))?;
     let found = graphs.len();

@@ -2,12 +2,13 @@
 //!
 //! A reader that closes the pipe (`| head`) is not an error.
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, stream};
 use anstream::{stderr, stdout};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Row, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{ErrorKind, Write as _};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -31,12 +32,12 @@ pub(super) fn note(message: impl std::fmt::Display) {
 /// Prints a line of a report on stderr.
 pub(super) fn say(message: impl std::fmt::Display) {
     // A closed stderr is not an error.
-    let _ = writeln!(stderr(), "{message}");
+    let _ = writeln!(stderr(), "{}", stream::shown(message.to_string()));
 }
 
 /// Prints a result on stdout and ends it with a newline.
 pub(super) fn print(result: impl std::fmt::Display) -> Result<(), Failure> {
-    let mut text = result.to_string();
+    let mut text = stream::shown(result.to_string());
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -45,8 +46,16 @@ pub(super) fn print(result: impl std::fmt::Display) -> Result<(), Failure> {
 
 /// Writes bytes to stdout.
 pub(super) fn bytes_out(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    copy_out(&mut &*bytes, stdout().lock())
+}
+
+/// Copies a file to stdout as it is: `anstream` takes out what looks like an escape sequence.
+pub(super) fn file_out(mut file: File) -> Result<(), Failure> {
+    copy_out(&mut file, std::io::stdout().lock())
+}
+
+fn copy_out(from: &mut impl Read, mut out: impl Write) -> Result<(), Failure> {
+    match std::io::copy(from, &mut out).and_then(|_| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::BadFile, format!("standard output: {e}")))
         }

@@ -1,22 +1,37 @@
 //! `vit-onnx predict`.
 
 use super::args::Predict;
-use super::{Exit, Failure, Outcome, attention, build, engine, files, output};
+use super::{Exit, Failure, Outcome, attention, build, engine, files, output, stream};
 use crate::compile::metadata;
 use crate::image::{self, Prepared, Preprocessing};
 use crate::ir::{DType, Tensor};
 use crate::onnx::Model;
 use crate::runtime::{Port, PortDim, Session};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) fn run(a: &Predict) -> Outcome {
     let model = files::read_model(&a.model)?;
     let given = a.labels.as_deref().map(build::read_labels).transpose()?;
     let labels = given.or_else(|| files::metadata(&model, metadata::LABELS).map(ToOwned::to_owned));
     let labels: Option<Vec<&str>> = labels.as_deref().map(|l| l.lines().map(str::trim).collect());
-    let heat = a.attention.as_deref().map(|h| attention::paths(h, &a.photos));
+    let photos = photos(&a.photos)?;
+    if let Some(h) = &a.attention {
+        image::format(h).map_err(Failure::usage)?;
+        if photos.len() > 1 && stream::is_stream(h) {
+            return Err(Failure::usage(format!("{}: one picture only; name a file for several", stream::name(h))));
+        }
+    }
+    let heat = a.attention.as_deref().map(|h| attention::paths(h, &photos));
     heat.iter().flatten().try_for_each(|h| files::output(h))?;
+    // A picture on standard output leaves no place for text there.
+    let print = |text: String| match &a.attention {
+        Some(h) if stream::is_stream(h) => {
+            output::say(text);
+            Ok(())
+        }
+        _ => output::print(text),
+    };
     let (name, mut session) = engine::load(&a.model, &a.engine)?;
     if heat.is_some() {
         attention::require(session.outputs(), &a.model)?;
@@ -24,16 +39,24 @@ pub(super) fn run(a: &Predict) -> Outcome {
     let how = preprocessing(&model, session.inputs(), &a.model)?;
     output::say(&name);
 
-    let mut all = Vec::new();
-    for (i, photo) in a.photos.iter().enumerate() {
-        let picture = image::open(photo).map_err(Failure::bad_file)?;
-        let prepared = how.apply(&picture).map_err(|e| Failure::bad_file(format!("{}: {e}", photo.display())))?;
+    let (mut all, mut unusable) = (Vec::new(), 0);
+    for (i, photo) in photos.iter().enumerate() {
+        let at = photo.display().to_string();
+        let opened = image::open(photo).map_err(|e| e.to_string());
+        let prepared = match opened.and_then(|p| how.apply(&p).map_err(|e| format!("{at}: {e}"))) {
+            Ok(prepared) => prepared,
+            Err(problem) => {
+                output::error(&problem);
+                all.push(json!({ "image": at, "problem": problem }));
+                unusable += 1;
+                continue;
+            }
+        };
         let outputs = classify(&mut *session, &prepared)?;
         let top = top(&outputs, a.k, &a.model)?;
         if let Some(l) = labels.as_ref().filter(|l| l.len() != top.classes) {
             let from = a.labels.as_ref().map_or("the model file".to_owned(), |p| p.display().to_string());
-            let (lines, classes) = (l.len(), top.classes);
-            return Err(Failure::bad_file(format!("{from} has {lines} labels, the model {classes} classes")));
+            return Err(Failure::bad_file(build::wrong_labels(&from, l.len(), top.classes)));
         }
         if let Some(paths) = &heat {
             attention::draw(a, &prepared, &outputs, &paths[i])?;
@@ -42,20 +65,54 @@ pub(super) fn run(a: &Predict) -> Outcome {
         if a.json {
             let one = |&(class, p): &(usize, f64)| json!({ "class": class, "label": label(class), "probability": p });
             let predictions: Vec<_> = top.best.iter().map(one).collect();
-            all.push(json!({ "image": photo.display().to_string(), "predictions": predictions }));
+            all.push(json!({ "image": at, "predictions": predictions }));
         } else {
-            output::print(table(photo, &top, &label))?;
+            print(table(&at, &top, &label))?;
         }
     }
     if a.json {
-        output::json(&all.into())?;
+        print(format!("{:#}", serde_json::Value::from(all)))?;
     }
-    Ok(Exit::Fine)
+    if unusable == 0 {
+        return Ok(Exit::Fine);
+    }
+    if photos.len() > 1 {
+        output::error(&format!("{unusable} of {} photographs could not be used", photos.len()));
+    }
+    Ok(Exit::BadFile)
 }
 
-fn table(photo: &Path, top: &Top, label: &dyn Fn(usize) -> String) -> String {
+/// Returns the photographs that the arguments name: files, and those in folders, by name.
+fn photos(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+    let is_photo = |p: &PathBuf| {
+        let extension = p.extension().unwrap_or_default();
+        EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e)) && p.is_file()
+    };
+    let mut out = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            out.push(path.clone());
+            continue;
+        }
+        let bad = |e| Failure::bad_file(format!("{}: {e}", path.display()));
+        let entries = path.read_dir().and_then(Iterator::collect::<std::io::Result<Vec<_>>>).map_err(bad)?;
+        let mut found: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).filter(is_photo).collect();
+        if found.is_empty() {
+            let (at, names) = (path.display(), EXTENSIONS.join(", ."));
+            return Err(Failure::bad_file(format!(
+                "{at} has no photographs (.{names}); folders inside it are not searched"
+            )));
+        }
+        found.sort();
+        out.extend(found);
+    }
+    Ok(out)
+}
+
+fn table(at: &str, top: &Top, label: &dyn Fn(usize) -> String) -> String {
     let rows = top.best.iter().map(|&(class, p)| [format!("{:.2} %", 100.0 * p), label(class)]);
-    format!("{}\n{}\n", photo.display(), output::table(&[">probability", "label"], rows))
+    format!("{at}\n{}\n", output::table(&[">probability", "label"], rows))
 }
 
 /// Returns the settings in the file, else the usual ones for the size of the input.
@@ -95,7 +152,7 @@ fn classify(session: &mut dyn Session, image: &Prepared) -> Result<Vec<(String, 
         }
         _ => x.clone(),
     };
-    Ok(session.run(&[(port.name, x)])?)
+    engine::run(session, &[(port.name, x)])
 }
 
 struct Top {
@@ -111,11 +168,11 @@ fn top(outputs: &[(String, Tensor)], k: usize, model: &Path) -> Result<Top, Fail
     let Some((name, logits)) = named.or_else(|| outputs.iter().find(scores)) else {
         let has: Vec<String> = outputs.iter().map(|(n, t)| format!("{n} {}{:?}", t.dtype(), t.shape())).collect();
         let (at, has) = (model.display(), has.join(", "));
-        return Err(Failure::bad_file(format!("{at} gives {has}; predict needs class scores [batch, classes]")));
+        return Err(Failure::bad_file(format!("{at} outputs {has}; predict needs class scores [batch, classes]")));
     };
     let x = first(logits).to_f64_vec();
     if x.iter().any(|v| !v.is_finite()) {
-        return Err(Failure::new(Exit::Internal, format!("`{name}` holds values that are not finite")));
+        return Err(Failure::bad_file(format!("output `{name}` has infinite values; check the weights")));
     }
     let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let e: Vec<f64> = x.iter().map(|v| (v - largest).exp()).collect();

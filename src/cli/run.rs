@@ -2,7 +2,7 @@
 
 use super::args::Run;
 use super::files::{self, Tensors};
-use super::{Exit, Failure, Outcome, engine, output};
+use super::{Exit, Failure, Outcome, engine, output, stream};
 use crate::ir::Tensor;
 use crate::weights::Writer;
 use std::collections::BTreeMap;
@@ -16,23 +16,23 @@ pub(super) fn run(a: &Run) -> Outcome {
     let inputs = given.inputs(session.inputs(), None, true)?;
     let outputs = session.run(&inputs)?;
     if let Some(path) = &a.output {
-        Writer::save(path, &outputs, &BTreeMap::new()).map_err(Failure::bad_file)?;
-        output::say(format_args!("{name}: wrote {}", path.display()));
+        stream::write(path, |to| Writer::save(to, &outputs, &BTreeMap::new()).map_err(Failure::bad_file))?;
+        output::say(format_args!("{name}: wrote {}", stream::name(path)));
+        // What went wrong can be looked at in the file.
+        engine::refuse_nan(&outputs)?;
         return Ok(Exit::Fine);
     }
     output::say(&name);
     let headings = ["output", "type", ">min", ">mean", ">max", "first values"];
     output::print(output::table(&headings, outputs.iter().map(|(name, tensor)| summary(name, tensor))))?;
+    engine::refuse_nan(&outputs)?;
     Ok(Exit::Fine)
 }
 
 fn summary(name: &str, t: &Tensor) -> [String; 6] {
     let v = t.to_f64_vec();
     let number = |x: f64| format!("{x:.5}");
-    // A NaN anywhere makes all three NaN.
-    let fold = |f: fn(f64, f64) -> f64, start| {
-        v.iter().fold(start, |m: f64, &x| if x.is_nan() || m.is_nan() { f64::NAN } else { f(m, x) })
-    };
+    let fold = |f: fn(f64, f64) -> f64, start| v.iter().copied().fold(start, f);
     let stats = if v.is_empty() {
         ["-".to_owned(), "-".to_owned(), "-".to_owned()]
     } else {

@@ -21,7 +21,7 @@ pub(super) fn run(a: &Verify) -> Outcome {
         (_, None, Some(other)) => with_model(a, other, tolerance)?,
         (_, None, None) => return Err(Failure::usage("either --reference or --against is needed")),
     };
-    found.report(a.json)
+    found.report(a)
 }
 
 /// The comparisons, and the outputs without a counterpart.
@@ -31,14 +31,22 @@ pub(super) struct Compared {
     pub(super) rows: Vec<Row>,
     /// Descriptions of outputs or modules without a counterpart.
     pub(super) unmatched: Vec<String>,
+    /// Outputs of the reference that the model does not have, as a clause: a failure unless allowed.
+    pub(super) lacking: Option<String>,
 }
 
 impl Compared {
-    fn report(self, as_json: bool) -> Outcome {
+    fn report(mut self, a: &Verify) -> Outcome {
         let first = self.rows.iter().find(|r| !r.passes()).map(|r| r.name.clone());
-        if as_json {
+        let refused = self.lacking.clone().filter(|_| !a.allow_unmatched && !self.rows.is_empty());
+        // The error says it otherwise.
+        if refused.is_none() || a.json {
+            self.unmatched.extend(self.lacking);
+        }
+        let passes = first.is_none() && refused.is_none() && !self.rows.is_empty();
+        if a.json {
             output::json(&json!({
-                "passes": first.is_none(), "first_difference": first,
+                "passes": passes, "first_difference": first,
                 "compared": compare::json(&self.rows), "unmatched": self.unmatched,
             }))?;
         } else {
@@ -48,10 +56,14 @@ impl Compared {
                 output::say(format_args!("the first {} that differs is {name}", self.what));
             }
         }
+        let failed = |message| Err(Failure::new(Exit::Difference, message));
         if self.rows.is_empty() {
-            return Err(Failure::bad_file(format!("no {} has a counterpart: nothing was compared", self.what)));
+            return failed(format!("no {} has a counterpart: nothing was compared", self.what));
         }
-        Ok(if first.is_none() { Exit::Fine } else { Exit::Difference })
+        if let Some(lacking) = refused {
+            return failed(format!("{lacking}; to compare the others only: --allow-unmatched"));
+        }
+        Ok(if passes { Exit::Fine } else { Exit::Difference })
     }
 }
 
@@ -70,23 +82,29 @@ fn with_reference(a: &Verify, io: &Path, t: Tolerance) -> Result<Compared, Failu
     let (name, mut session) = engine::load(&a.file, &a.engine)?;
     output::say(&name);
     let inputs = reference.inputs(session.inputs(), Some("input"), false)?;
-    let outputs = session.run(&inputs)?;
+    let outputs = engine::run(&mut *session, &inputs)?;
     let (mut rows, mut unmatched) = (Vec::new(), Vec::new());
+    let mut others: Vec<&str> = reference.names().filter(|n| *n != "input").collect();
+    others.retain(|n| session.inputs().iter().all(|p| p.name != *n));
     for (name, found) in &outputs {
-        let expected = match reference.get(name)? {
-            None => reference.get(alias(name))?,
-            some => some,
-        };
-        match expected {
+        let key = [name, alias(name)].into_iter().find(|n| others.contains(n));
+        match key.map(|k| reference.get(k)).transpose()?.flatten() {
             Some(expected) => rows.push(Row::new(name, found, &expected, t)),
             None => unmatched.push(format!("output `{name}` is not in {}", io.display())),
         }
+        others.retain(|n| Some(*n) != key);
     }
-    if rows.is_empty() {
-        let has: Vec<&str> = reference.names().take(12).collect();
-        unmatched.push(format!("{} has {}", io.display(), has.join(", ")));
-    }
-    Ok(Compared { what: "output", rows, unmatched })
+    Ok(Compared { what: "output", rows, unmatched, lacking: lacking(io, &others) })
+}
+
+/// Says that the model has none of the outputs `names` of a reference; a few names say enough.
+fn lacking(reference: &Path, names: &[&str]) -> Option<String> {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let which = format!("{}{more}", shown.join(", "));
+    (!names.is_empty()).then(|| format!("{} has {which}, which the model does not output", reference.display()))
 }
 
 fn with_model(a: &Verify, other: &Path, t: Tolerance) -> Result<Compared, Failure> {
@@ -94,7 +112,7 @@ fn with_model(a: &Verify, other: &Path, t: Tolerance) -> Result<Compared, Failur
     let (_, mut two) = engine::load(other, &a.engine)?;
     output::say(&name);
     let inputs = random(one.inputs(), two.inputs(), a.weights.seed)?;
-    let (found, expected) = (one.run(&inputs)?, two.run(&inputs)?);
+    let (found, expected) = (engine::run(&mut *one, &inputs)?, engine::run(&mut *two, &inputs)?);
     let (mut rows, mut unmatched) = (Vec::new(), Vec::new());
     for (name, x) in &found {
         let same = expected.iter().find(|(n, _)| n == name);
@@ -105,10 +123,10 @@ fn with_model(a: &Verify, other: &Path, t: Tolerance) -> Result<Compared, Failur
             None => unmatched.push(format!("only {} has output `{name}`", a.file.display())),
         }
     }
-    for (name, _) in expected.iter().filter(|(n, _)| found.len() > 1 && found.iter().all(|(m, _)| m != n)) {
-        unmatched.push(format!("only {} has output `{name}`", other.display()));
-    }
-    Ok(Compared { what: "output", rows, unmatched })
+    let others = expected.iter().map(|(n, _)| n.as_str());
+    let others: Vec<&str> =
+        others.filter(|n| rows.len() < expected.len() && rows.iter().all(|r| r.name != *n)).collect();
+    Ok(Compared { what: "output", rows, unmatched, lacking: lacking(other, &others) })
 }
 
 /// Draws inputs for both models from the standard normal distribution.
@@ -120,7 +138,7 @@ fn random(one: &[Port], two: &[Port], seed: u64) -> Result<Vec<(String, Tensor)>
             (PortDim::Known(n), _) | (_, Some(PortDim::Known(n))) => Ok(*n),
             _ if i == 0 => Ok(BATCH),
             (d, _) => Err(Failure::usage(format!(
-                "input `{}` has the symbolic size {d}, so it cannot be drawn; use --reference",
+                "input `{}` has the symbolic size {d}, so no random input can be made; use --reference",
                 p.signature()
             ))),
         };

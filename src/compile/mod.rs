@@ -43,7 +43,7 @@ pub struct Options {
     pub batch: Option<usize>,
     /// Which images the model is compiled for.
     pub image_size: ImageSize,
-    /// Intermediate values to give out too.
+    /// Intermediate values to output too.
     pub taps: Vec<String>,
     /// Class names, to travel with the file.
     pub labels: Option<String>,

@@ -13,7 +13,7 @@ use crate::ops::{EvalError, Graph, Op};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// An input is missing.
-    #[error("input `{0}` ({1}) was not given")]
+    #[error("input `{0}` ({1}) is missing")]
     MissingInput(String, TensorType),
     /// An input does not fit its declared type.
     #[error("input `{name}` should be {expected}, found {found}")]

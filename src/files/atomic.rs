@@ -1,15 +1,17 @@
 //! A file in the making: buffered, counted, and gone unless it is finished.
 //!
-//! Written under a `.part` name in the folder where it is to appear, then renamed. Large slices go to the system as they
-//! are; only small writes are gathered.
+//! Written in the folder where it is to appear: without a name where the file system can, so that nothing stays behind even
+//! if the process is killed, else under a `.part` name. Large slices go to the system as they are; only small writes are
+//! gathered.
 
 use super::Sink;
+use super::map::regular;
 use super::sink::pass;
 use std::fs::File;
-use std::io::{BufWriter, Result, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Error, Result, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use tempfile::TempPath;
+use tempfile::{Builder, NamedTempFile, TempPath};
 
 /// Small writes are gathered up to this size; anything larger is not copied.
 const BUFFER: usize = 1 << 18;
@@ -24,27 +26,47 @@ const PIECE: usize = 1 << 20;
 pub struct AtomicFile {
     // Closed before the name goes: fields are dropped in this order.
     out: BufWriter<File>,
-    name: TempPath,
+    /// Its name so far, if it has one.
+    name: Option<TempPath>,
     path: PathBuf,
     written: u64,
 }
 
 impl AtomicFile {
-    /// Starts the file that is to appear at `path`.
+    /// Starts the file that is to appear at `path`, or where the symbolic link at `path` leads.
     ///
     /// # Errors
-    /// What the system says: a missing folder, no permission. Errors here and later do not repeat `path`.
+    /// What the system says: a missing folder, no permission; a directory, a pipe or a device at `path`. Errors here and
+    /// later do not repeat `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".").suffix(".part");
+        let path = follow(path)?;
+        if let Ok(meta) = std::fs::metadata(&path) {
+            regular(&meta)?;
+        }
+        match unnamed(folder(&path)) {
+            Some(file) => Ok(Self::new(file, None, path)),
+            None => Self::named(path),
+        }
+    }
+
+    fn new(file: File, name: Option<TempPath>, path: PathBuf) -> Self {
+        Self { out: BufWriter::with_capacity(BUFFER, file), name, path, written: 0 }
+    }
+
+    /// Starts the file under a `.part` name, and removes those that killed processes left beside it.
+    fn named(path: PathBuf) -> Result<Self> {
+        remove_leftovers(folder(&path));
+        let mut builder = part();
         // Temporary files are private by default; this one becomes an ordinary file, so the user's umask decides.
         #[cfg(unix)]
         let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         #[cfg(unix)]
         builder.permissions(everyone);
-        let (file, name) = builder.tempfile_in(folder)?.into_parts();
-        Ok(Self { out: BufWriter::with_capacity(BUFFER, file), name, path: path.to_owned(), written: 0 })
+        let (file, name) = builder.tempfile_in(folder(&path))?.into_parts();
+        // The lock tells it from a leftover. Where there are no locks, nothing is taken for one.
+        #[cfg(unix)]
+        let _ = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared);
+        Ok(Self::new(file, Some(name), path))
     }
 
     /// Bytes written so far.
@@ -59,9 +81,98 @@ impl AtomicFile {
 
     /// Gives the file its name, replacing the one that was there.
     pub fn finish(self) -> Result<()> {
-        self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        self.name.persist(&self.path).map_err(|e| e.error)
+        let file = self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        let name = match self.name {
+            Some(name) => name,
+            None => part().make_in(folder(&self.path), |name| link(&file, name)).map(NamedTempFile::into_temp_path)?,
+        };
+        drop(file);
+        name.persist(&self.path).map_err(|e| e.error)
     }
+}
+
+const PREFIX: &str = ".vit-onnx-";
+const SUFFIX: &str = ".part";
+
+fn part() -> Builder<'static, 'static> {
+    let mut builder = Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX);
+    builder
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Returns the path at which a chain of symbolic links ends, whether there is a file or not.
+fn follow(path: &Path) -> Result<PathBuf> {
+    // As many as Linux follows.
+    const LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let Ok(to) = std::fs::read_link(&path) else { return Ok(path) };
+        path = folder(&path).join(to);
+    }
+    Err(Error::other("is a symbolic link that leads back to itself"))
+}
+
+/// Opens a file without a name, which is gone with the process, or returns `None` where the system has no such files.
+#[cfg(target_os = "linux")]
+fn unnamed(folder: &Path) -> Option<File> {
+    let mut options = File::options();
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::TMPFILE.bits() as i32);
+    let file = options.write(true).open(folder).ok()?;
+    // Only there can it be given a name.
+    descriptor(&file).exists().then_some(file)
+}
+
+#[cfg(target_os = "linux")]
+fn descriptor(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file)))
+}
+
+/// Gives an unnamed file a name.
+#[cfg(target_os = "linux")]
+fn link(file: &File, name: &Path) -> Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    Ok(linkat(CWD, descriptor(file), CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed(_: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link(_: &File, _: &Path) -> Result<()> {
+    unreachable!("only Linux has unnamed files")
+}
+
+/// Removes the `.part` files in a folder that no process holds.
+fn remove_leftovers(folder: &Path) {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    for path in entries.map(|e| e.path()).filter(|p| is_leftover(p)) {
+        // Whoever may not remove it leaves it.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+#[cfg(unix)]
+fn is_leftover(path: &Path) -> bool {
+    use rustix::fs::{FlockOperation, flock};
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // A file that was just created is not locked yet.
+    let old = |f: &File| f.metadata()?.modified()?.elapsed().map_err(Error::other);
+    name.starts_with(PREFIX)
+        && name.ends_with(SUFFIX)
+        && File::open(path).is_ok_and(|f| {
+            old(&f).is_ok_and(|age| age.as_secs() > 60) && flock(&f, FlockOperation::NonBlockingLockExclusive).is_ok()
+        })
+}
+
+#[cfg(not(unix))]
+fn is_leftover(_: &Path) -> bool {
+    false
 }
 
 impl Write for AtomicFile {
@@ -104,11 +215,63 @@ mod tests {
     #[test]
     fn an_unfinished_file_leaves_nothing_behind() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut file = AtomicFile::create(&dir.path().join("m")).expect("the folder is writable");
+        let path = dir.path().join("m");
+        let mut file = AtomicFile::create(&path).expect("the folder is writable");
+        file.write_all(b"half").expect("there is space");
+        // What has no name is gone even if the process is killed.
+        assert_eq!(names(&dir).len(), usize::from(unnamed(dir.path()).is_none()));
+        drop(file);
+        let mut file = AtomicFile::named(path.clone()).expect("the folder is writable");
         file.write_all(b"half").expect("there is space");
         assert_eq!(names(&dir).len(), 1);
         drop(file);
         assert!(names(&dir).is_empty());
+        AtomicFile::named(path).and_then(AtomicFile::finish).expect("the folder is writable");
+        assert_eq!(names(&dir), ["m"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_killed_processes_left_is_removed() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let old = |name: &str| {
+            let file = File::create_new(dir.path().join(name)).expect("a new file");
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("it is ours");
+        };
+        old(".vit-onnx-dead.part");
+        old(".other.part");
+        File::create_new(dir.path().join(".vit-onnx-new.part")).expect("a new file");
+        let held = AtomicFile::named(dir.path().join("held")).expect("the folder is writable");
+        held.out.get_ref().set_modified(std::time::SystemTime::UNIX_EPOCH).expect("it is ours");
+        AtomicFile::named(dir.path().join("m")).and_then(AtomicFile::finish).expect("the folder is writable");
+        held.finish().expect("nobody removed it");
+        let mut left = names(&dir);
+        left.sort();
+        assert_eq!(left, [".other.part", ".vit-onnx-new.part", "held", "m"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("sub")).expect("a folder");
+        std::fs::write(at("sub/file"), "old").expect("there is space");
+        symlink("sub/link", at("first")).expect("a link");
+        symlink("file", at("sub/link")).expect("a link");
+        symlink(at("sub/new"), at("dangling")).expect("a link");
+        for (link, file) in [("first", "sub/file"), ("dangling", "sub/new")] {
+            let mut out = AtomicFile::create(&at(link)).expect("the folder is writable");
+            out.write_all(b"new").and_then(|()| out.finish()).expect("there is space");
+            assert_eq!(std::fs::read(at(file)).expect("a file"), b"new");
+            assert!(at(link).is_symlink(), "{link} was replaced");
+        }
+        symlink("b", at("a")).expect("a link");
+        symlink("a", at("b")).expect("a link");
+        assert!(AtomicFile::create(&at("a")).expect_err("a loop").to_string().contains("leads back to itself"));
+        assert!(AtomicFile::create(&at("sub")).is_err());
+        assert!(AtomicFile::create(Path::new("/dev/null")).is_err());
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) fn map_range(file: &File, range: Range<u64>) -> Result<Bytes> {
     Ok(Bytes::from_owner(mapped))
 }
 
-fn regular(meta: &Metadata) -> Result<()> {
+pub(super) fn regular(meta: &Metadata) -> Result<()> {
     if meta.is_dir() {
         return Err(Error::new(ErrorKind::IsADirectory, "is a directory, expected a file"));
     }

@@ -1,8 +1,9 @@
 //! Reads JPEG and PNG files: upright, 8 bits a sample, without alpha, up to a limit of pixels.
 
+use crate::files;
 use image::metadata::Orientation;
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
-use std::io::{BufRead, Seek};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 /// The most pixels that an image may have: a small file can announce billions.
@@ -19,7 +20,7 @@ pub enum PhotoError {
     #[error("{}: not a readable JPEG or PNG image: {reason}", path.display())]
     Image { path: PathBuf, reason: String },
     /// The image announces too many pixels.
-    #[error("{}: {width}x{height} pixels are too many, the limit is {MAX_PIXELS} in all", path.display())]
+    #[error("{}: {width}x{height} is too many pixels; the limit is {MAX_PIXELS}", path.display())]
     TooLarge { path: PathBuf, width: u32, height: u32 },
 }
 
@@ -28,24 +29,21 @@ pub enum PhotoError {
 /// # Errors
 /// Returns a [`PhotoError`] if the file is unreadable, not an image, damaged or too large.
 pub fn open(path: &Path) -> Result<DynamicImage, PhotoError> {
-    let unreadable = |reason| PhotoError::Read { path: path.to_path_buf(), reason };
-    if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
-    }
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    decode(std::io::BufReader::new(file), path)
+    let bytes = files::map(path).map_err(|reason| PhotoError::Read { path: path.to_path_buf(), reason })?;
+    decode(&bytes, path)
 }
 
-/// Reads an image from a stream; `path` is for error messages. The result has the EXIF orientation
+/// Decodes the contents of a file; `path` is for error messages. The result has the EXIF orientation
 /// applied and is 8-bit RGB or 8-bit gray; alpha is dropped, as in Pillow's conversion.
 ///
 /// # Errors
 /// As [`open`].
-pub fn decode(stream: impl BufRead + Seek, path: &Path) -> Result<DynamicImage, PhotoError> {
+pub fn decode(bytes: &[u8], path: &Path) -> Result<DynamicImage, PhotoError> {
     let bad = |e: ImageError| PhotoError::Image { path: path.to_path_buf(), reason: e.to_string() };
-    let mut reader = ImageReader::new(stream)
+    let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|reason| PhotoError::Read { path: path.to_path_buf(), reason })?;
+    let is_jpeg = reader.format() == Some(ImageFormat::Jpeg);
     let mut limits = Limits::default();
     limits.max_alloc = Some(8 * MAX_PIXELS);
     reader.limits(limits);
@@ -54,11 +52,33 @@ pub fn decode(stream: impl BufRead + Seek, path: &Path) -> Result<DynamicImage, 
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(PhotoError::TooLarge { path: path.to_path_buf(), width, height });
     }
+    if is_jpeg && !has_end(bytes) {
+        return Err(PhotoError::Image { path: path.to_path_buf(), reason: "the file is truncated".to_owned() });
+    }
     // An image with a damaged EXIF block is still usable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = eight_bit(DynamicImage::from_decoder(decoder).map_err(bad)?);
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+/// Whether a JPEG file has its end marker (ITU-T T.81, B.1.1): without it the decoder makes up the missing pixels. Segments
+/// are skipped, because the thumbnail in one has an end marker too.
+fn has_end(jpeg: &[u8]) -> bool {
+    let mut rest = jpeg.get(2..).unwrap_or_default();
+    // Stuffed zeros, restart markers and fill bytes are parts of the data of a scan.
+    let starts = |w: &[u8]| w[0] == 0xff && !matches!(w[1], 0 | 1 | 0xd0..=0xd7 | 0xff);
+    while let Some(at) = rest.windows(2).position(starts) {
+        match rest[at + 1..] {
+            [0xd9, ..] => return true,
+            [_, high, low, ..] => {
+                let segment = at + 2 + usize::from(u16::from_be_bytes([high, low]));
+                rest = rest.get(segment..).unwrap_or_default();
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn eight_bit(image: DynamicImage) -> DynamicImage {
@@ -88,7 +108,6 @@ pub(super) fn luma(image: &DynamicImage) -> GrayImage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Cursor;
 
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image").join(name)
@@ -128,23 +147,40 @@ mod tests {
     #[test]
     fn what_is_no_image_is_an_error() {
         let at = Path::new("photo.jpg");
-        let text = decode(Cursor::new(b"not an image, but long enough to look at".to_vec()), at);
+        let text = decode(b"not an image, but long enough to look at", at);
         assert!(matches!(&text, Err(e @ PhotoError::Image { .. }) if e.to_string().contains("photo.jpg")), "{text:?}");
-        assert!(decode(Cursor::new(Vec::new()), at).is_err());
+        assert!(decode(&[], at).is_err());
         assert!(matches!(open(Path::new("no such file.png")), Err(PhotoError::Read { .. })));
         assert!(matches!(open(Path::new(env!("CARGO_MANIFEST_DIR"))), Err(PhotoError::Read { .. })));
     }
 
     #[test]
     fn a_truncated_image_is_an_error() -> std::io::Result<()> {
-        for name in ["source.png", "turned.jpg"] {
-            let bytes = std::fs::read(fixture(name))?;
-            for part in [8, bytes.len() / 3, bytes.len() / 2] {
-                let cut = decode(Cursor::new(bytes[..part].to_vec()), Path::new(name));
-                assert!(matches!(cut, Err(PhotoError::Image { .. })), "{name} cut to {part} bytes");
+        let photograph = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cat.jpg");
+        for path in [fixture("source.png"), fixture("turned.jpg"), photograph] {
+            let bytes = std::fs::read(&path)?;
+            let n = bytes.len();
+            for part in [8, n / 3, n / 2, n - n / 10, n - 2] {
+                let cut = decode(&bytes[..part], &path);
+                // A PNG file ends with a chunk of no data.
+                let whole = part == n - 2 && path.extension().is_some_and(|e| e == "png");
+                assert!(whole || matches!(cut, Err(PhotoError::Image { .. })), "{path:?} cut to {part} of {n} bytes");
             }
+            // Cameras append what they like.
+            assert!(decode(&[&bytes[..], b"more"].concat(), &path).is_ok(), "{path:?}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn the_end_of_a_thumbnail_is_not_that_of_the_photograph() {
+        let segment = b"\xff\xe1\0\x06\xff\xd8\xff\xd9";
+        let scan = b"\xff\xda\0\x02 data \xff\0\xff\xd3\xff\xff";
+        let whole = [&b"\xff\xd8"[..], segment, scan, b"\xd9"].concat();
+        assert!(has_end(&whole));
+        for n in 0..whole.len() {
+            assert!(!has_end(&whole[..n]), "cut to {n} bytes");
+        }
     }
 
     #[test]
@@ -153,7 +189,7 @@ mod tests {
         let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0".to_vec();
         png.extend(0x0fb0_e215_u32.to_be_bytes());
         png.extend(b"\0\0\0\x10IDAT\x78\x9c");
-        let bomb = decode(Cursor::new(png), Path::new("bomb.png"));
+        let bomb = decode(&png, Path::new("bomb.png"));
         assert!(matches!(bomb, Err(PhotoError::TooLarge { width: 60000, height: 60000, .. })), "{bomb:?}");
     }
 }

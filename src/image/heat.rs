@@ -14,7 +14,7 @@ use super::saliency::{AttentionError, AttentionLayout, patch_weights, rollout};
 use crate::files::AtomicFile;
 use crate::ir::Tensor;
 use image::imageops::replace;
-use image::{Rgb, RgbImage};
+use image::{ImageFormat, Rgb, RgbImage};
 use std::path::Path;
 
 /// Options of [`draw`].
@@ -132,13 +132,25 @@ fn overlay(photo: &RgbImage, grid: [usize; 2], weights: &[f32]) -> RgbImage {
     out
 }
 
-/// Writes a PNG file, which appears whole or not at all.
+/// Returns the format that the name of a picture asks for: PNG, or JPEG; PNG without an extension.
 ///
 /// # Errors
-/// Returns the error of the file system.
-pub fn write_png(picture: &RgbImage, path: &Path) -> std::io::Result<()> {
+/// Returns a message for any other extension.
+pub fn format(path: &Path) -> Result<ImageFormat, String> {
+    let Some(extension) = path.extension() else { return Ok(ImageFormat::Png) };
+    let found = ImageFormat::from_extension(extension);
+    let known = found.filter(|f| matches!(f, ImageFormat::Png | ImageFormat::Jpeg));
+    known.ok_or_else(|| format!("{}: pictures are written as .png or .jpg", path.display()))
+}
+
+/// Writes a picture in the [`format`] that its name asks for; the file appears whole or not at all.
+///
+/// # Errors
+/// Returns the error of the file system, or that of [`format`].
+pub fn write(picture: &RgbImage, path: &Path) -> std::io::Result<()> {
+    let format = format(path).map_err(std::io::Error::other)?;
     let mut file = AtomicFile::create(path)?;
-    picture.write_to(&mut file, image::ImageFormat::Png).map_err(|e| match e {
+    picture.write_to(&mut file, format).map_err(|e| match e {
         image::ImageError::IoError(e) => e,
         e => std::io::Error::other(e),
     })?;
@@ -203,11 +215,16 @@ mod tests {
     fn the_file_is_a_picture_and_nothing_is_left_beside_it() -> std::io::Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("heat.png");
-        write_png(&gray(), &path)?;
-        write_png(&gray(), &path)?;
+        write(&gray(), &path)?;
+        write(&gray(), &path)?;
         assert_eq!(std::fs::read_dir(dir.path())?.count(), 1);
         assert_eq!(crate::image::open(&path).map(|i| i.to_rgb8()).ok(), Some(gray()));
-        assert!(write_png(&gray(), &dir.path().join("absent").join("heat.png")).is_err());
+        assert!(write(&gray(), &dir.path().join("absent").join("heat.png")).is_err());
+        assert!(write(&gray(), &dir.path().join("heat.gif")).is_err_and(|e| e.to_string().contains(".png or .jpg")));
+        for (name, magic) in [("heat.JPG", &b"\xff\xd8"[..]), ("heat.jpeg", b"\xff\xd8"), ("heat", b"\x89PNG")] {
+            write(&gray(), &dir.path().join(name))?;
+            assert!(std::fs::read(dir.path().join(name))?.starts_with(magic), "{name}");
+        }
         Ok(())
     }
 }

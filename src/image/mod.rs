@@ -13,6 +13,6 @@ mod resample;
 mod saliency;
 
 pub use decode::{MAX_PIXELS, PhotoError, decode, open};
-pub use heat::{HeatOptions, draw, write_png};
+pub use heat::{HeatOptions, draw, format, write};
 pub use preprocess::{Interpolation, Prepared, Preprocessing, PreprocessingError, ResizeMode, Resizing};
 pub use saliency::{AttentionError, AttentionLayout, Tokens, rollout, split_layers};

@@ -55,7 +55,7 @@ pub enum AttentionError {
     #[error("{layers} attention layers with {layouts} layouts: expected one each")]
     Layouts { layers: usize, layouts: usize },
     /// A map holds infinities or NaN.
-    #[error("attention layer {layer} holds values that are not finite")]
+    #[error("attention layer {layer} has values that are not finite")]
     NotFinite { layer: usize },
     /// Rollout multiplies maps, which requires the same tokens in every layer.
     #[error("attention rollout needs the same tokens in every layer: layer {layer} is {found}, layer 0 is {first}")]

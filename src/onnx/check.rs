@@ -30,13 +30,13 @@ pub enum Problem {
     #[error("{node} has two attributes `{attribute}`")]
     AttributeTwice { node: String, attribute: String },
     /// The metadata have two entries of one key.
-    #[error("the metadata have two entries `{key}`")]
+    #[error("the metadata has two entries `{key}`")]
     MetadataTwice { key: String },
     /// The bytes of a tensor do not fit its type and extents.
-    #[error("initializer `{name}` has {found} bytes, but its type and extents {}", match expected { Some(n) => format!("ask for {n}"), None => "have no size".to_owned() })]
+    #[error("initializer `{name}` has {found} bytes, but its type and shape {}", match expected { Some(n) => format!("require {n}"), None => "have no size".to_owned() })]
     Size { name: String, expected: Option<u64>, found: u64 },
     /// An extent is negative.
-    #[error("value `{value}` has the extent {extent}")]
+    #[error("value `{value}` has the size {extent}")]
     NegativeExtent { value: String, extent: i64 },
 }
 
@@ -193,18 +193,18 @@ mod tests {
             problems,
             [
                 "the model imports two operator sets of domain `ai.onnx`",
-                "the metadata have two entries `k`",
+                "the metadata has two entries `k`",
                 "the graph has no name",
-                "initializer `short` has 4 bytes, but its type and extents ask for 8",
+                "initializer `short` has 4 bytes, but its type and shape require 8",
                 "value `top` is defined twice, the second time by an initializer",
-                "initializer `top` has 0 bytes, but its type and extents have no size",
+                "initializer `top` has 0 bytes, but its type and shape have no size",
                 "node 0 (Clip \"clip\") has two attributes `a`",
                 "node 1 (Gelu \"gelu\") is of domain `com.microsoft`, for which the model imports no operator set",
                 "node 1 (Gelu \"gelu\") reads `later`, which no input, initializer or earlier node defines",
                 "value `y` is defined twice, the second time by node 1 (Gelu \"gelu\")",
                 "the operator of node 2 (\"anon\") has no name",
                 "an output reads `z`, which no input, initializer or earlier node defines",
-                "value `z` has the extent -3",
+                "value `z` has the size -3",
             ]
         );
     }

@@ -20,7 +20,7 @@ use prost::Message;
 #[non_exhaustive]
 pub enum DecodeError {
     /// The bytes are not in protobuf's wire format, or cut short.
-    #[error("not an ONNX model, or cut short: the encoding breaks at byte {at}")]
+    #[error("not an ONNX model, or truncated: the encoding breaks at byte {at}")]
     Malformed { at: usize },
     /// A field has another kind than in ONNX, or text is not UTF-8.
     #[error("not an ONNX model: {0}")]
@@ -31,7 +31,7 @@ pub enum DecodeError {
     )]
     Amplified,
     /// The model has no graph.
-    #[error("not an ONNX model, or cut short: there is no graph in it")]
+    #[error("not an ONNX model, or truncated: there is no graph in it")]
     NoGraph,
     /// The bytes of a tensor do not fit its type and extents.
     #[error("tensor `{name}` ({elem}{dims:?}): {why}")]

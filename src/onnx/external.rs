@@ -16,18 +16,16 @@ use std::path::{Component, Path, PathBuf};
 #[non_exhaustive]
 pub enum ExternalError {
     /// The path is outside the folder of the model.
-    #[error(
-        "the external data of `{tensor}` are in {location:?}, which {why}; they must be in the folder of the model"
-    )]
+    #[error("the external data of `{tensor}` is in {location:?}, which {why}; it must be in the folder of the model")]
     Outside { tensor: String, location: String, why: &'static str },
     /// The file is missing or cannot be read.
-    #[error("the external data of `{tensor}` are in {}: {source}; keep this file beside the model, under the same name", path.display())]
+    #[error("the external data of `{tensor}` is in {}: {source}; keep this file beside the model, under the same name", path.display())]
     Io { tensor: String, path: PathBuf, source: io::Error },
     /// The file is too short.
-    #[error("the external data of `{tensor}` are {length} bytes from byte {offset} of {}, which has {found} bytes: is it from another model, or cut short?", path.display())]
+    #[error("the external data of `{tensor}` is {length} bytes from byte {offset} of {}, which has {found} bytes: is it from another model, or truncated?", path.display())]
     Short { tensor: String, path: PathBuf, offset: u64, length: u64, found: u64 },
     /// The length contradicts type and extents.
-    #[error("`{tensor}` has {found} bytes of external data, but its type and extents ask for {expected}")]
+    #[error("`{tensor}` has {found} bytes of external data, but its type and shape require {expected}")]
     Length { tensor: String, expected: u64, found: u64 },
 }
 

@@ -48,7 +48,7 @@ pub enum PassError {
         reason: String,
     },
     /// The rules of a pass still fired when they should long have come to an end: a defect of a rule.
-    #[error("pass `{pass}` did not come to an end; these rules still fired: {rules}")]
+    #[error("pass `{pass}` did not terminate; these rules still fired: {rules}")]
     Unsettled {
         /// The pass.
         pass: &'static str,
@@ -418,7 +418,7 @@ mod tests {
         };
         let p = Program::new(graph(Stage::Built, |b| input(b, "x", [2]) + input(b, "y", [2])));
         let e = drive(&p, &[pass], Ctx::default(), &mut |_, _| ()).expect_err("it has no end");
-        assert_eq!(e.to_string(), "pass `endless` did not come to an end; these rules still fired: swap");
+        assert_eq!(e.to_string(), "pass `endless` did not terminate; these rules still fired: swap");
     }
 
     /// A replay declares only parameters that are read; those that nothing reads are not computed either.

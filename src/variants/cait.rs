@@ -16,7 +16,7 @@ arguments! {
         image_size: Width,
         /// Side of a patch.
         patch_size: Width,
-        /// Classes; 0: no head, the class token is given out before the patches.
+        /// Classes; 0: no head, the output is the class token, then the patches.
         num_classes: Classes,
         /// Model width.
         dim: Width,

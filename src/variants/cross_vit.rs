@@ -13,7 +13,7 @@ arguments! {
     pub struct CrossViT {
         /// Side of the images the position tables are made for.
         image_size: Width,
-        /// Classes; at least 1, because there is no one sequence of tokens to give out.
+        /// Classes; at least 1, because there is no one sequence of tokens to output.
         num_classes: Classes,
         /// Width of the small branch.
         sm_dim: Width,
@@ -201,8 +201,8 @@ mod tests {
             let sets = [parse_set(set).expect("a setting"), parse_set("release=0.16").expect("a setting")];
             Model::resolve(&Source::Preset("cross_vit", "tiny"), &sets).expect_err("it is wrong").to_string()
         };
-        assert!(wrong("sm_patch_size=3").contains("does not divide by sm_patch_size 3; 15 or 18 would"));
-        assert!(wrong("lg_patch_size=32").contains("does not divide by lg_patch_size 32; 32 would"));
+        assert!(wrong("sm_patch_size=3").contains("is not divisible by sm_patch_size 3; 15 or 18 would"));
+        assert!(wrong("lg_patch_size=32").contains("is not divisible by lg_patch_size 32; 32 would"));
         assert!(wrong("channels=1").contains("needs release"));
         assert!(wrong("num_classes=0").contains("1 or more is valid"));
     }

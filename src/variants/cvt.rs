@@ -19,7 +19,7 @@ const DIM_HEAD: usize = 64;
 arguments! {
     /// Arguments of `vit_pytorch.cvt.CvT`.
     pub struct CvT {
-        /// Classes; 0: no head, the pixels of the last map are given out.
+        /// Classes; 0: no head, the pixels of the last map are the output.
         num_classes: Classes,
         /// Channels of stage 1.
         s1_emb_dim: Width = 64,

@@ -40,7 +40,7 @@ pub struct Declare {
     pub batch: Option<usize>,
     /// Which images the graph is for.
     pub image_size: ImageSize,
-    /// Intermediate values to give out too; `attentions` is the only kind.
+    /// Intermediate values to output too; `attentions` is the only kind.
     pub taps: Vec<String>,
 }
 
@@ -139,7 +139,7 @@ impl Declaration {
 fn give_out(b: &Builder, tap: &str) {
     let seen = b.observed(tap);
     let Some(first) = seen.first() else {
-        b.error(format!("the model has no `{tap}` to give out"), &[]);
+        b.error(format!("the model has no `{tap}` to output"), &[]);
         return;
     };
     if seen.iter().all(|t| t.ty() == first.ty()) {

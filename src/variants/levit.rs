@@ -22,7 +22,7 @@ arguments! {
     pub struct LeViT {
         /// Side of the images, a multiple of 16.
         image_size: Width,
-        /// Classes; 0: no head, the pixels of the last map are given out.
+        /// Classes; 0: no head, the pixels of the last map are the output.
         num_classes: Classes,
         /// Channels of the stages.
         dim: Stages<Width>,
@@ -266,7 +266,7 @@ mod tests {
     fn what_cannot_be_is_refused() {
         let e = resolve("image_size = 40\ndim = 8\ndepth = [1, 1, 1]\nheads = []").expect_err("refused");
         for part in [
-            "40 does not divide by the strides' 16; 32 or 48 would",
+            "40 is not divisible by the strides' 16; 32 or 48 would",
             "depth: 3 entries for 2 stages",
             "heads: 0 entries",
         ] {

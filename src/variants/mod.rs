@@ -256,7 +256,7 @@ fn classify<'g>(classes: usize, tokens: T<'g>, head: impl FnOnce(T<'g>) -> T<'g>
 /// Reports `num_classes = 0` of a model that has no one sequence of tokens.
 fn needs_head(classes: usize, why: &str) -> Option<String> {
     (classes == 0).then(|| {
-        format!("num_classes: 0 is a model without a head, which gives out its tokens; {why}; 1 or more is valid")
+        format!("num_classes: 0 is a model without a head, which outputs its tokens; {why}; 1 or more is valid")
     })
 }
 
@@ -275,7 +275,7 @@ fn divides_into_patches(image: Size2, patch: Size2) -> Vec<String> {
 fn divides(what: &str, n: usize, by: &str, p: usize) -> Option<String> {
     let (below, above) = (n / p * p, n.div_ceil(p) * p);
     let near = if below > 0 { format!("{below} or {above}") } else { above.to_string() };
-    (!n.is_multiple_of(p)).then(|| format!("{what} {n} does not divide by {by} {p}; {near} would"))
+    (!n.is_multiple_of(p)).then(|| format!("{what} {n} is not divisible by {by} {p}; {near} would"))
 }
 
 /// The smallest multiple of both, neither of them 0.

@@ -14,7 +14,7 @@ arguments! {
         image_size: Width,
         /// Side of a patch; patches overlap by half.
         patch_size: Width,
-        /// Classes; 0: no head, the tokens of the last stage are given out.
+        /// Classes; 0: no head, the tokens of the last stage are the output.
         num_classes: Classes,
         /// Width of the first stage; every pooling doubles it.
         dim: Width,

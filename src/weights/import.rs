@@ -288,14 +288,14 @@ mod tests {
         let r = report(keys, &ImportOptions::default());
         assert_eq!(
             r.to_string(),
-            "w.pt does not fit the model: 6 matched, 1 missing, 2 unexpected, 2 of another shape or type
+            "w.pt does not fit the model: 6 matched, 1 missing, 2 unexpected, 2 shape mismatches
   taking the 10 tensors under `vit.`
   missing: parameters of the model that the checkpoint lacks (1):
     mlp_head.1.weight f32[7, 24]  (is it `vit.mlp_head.weight`?)
   unexpected: tensors the model has no place for (2):
     vit.mlp_head.weight f32[7, 24]
     vit.extra f32[2]
-  of another shape or type (2):
+  shape or type mismatches (2):
     cls_token: expected f32[1, 1, 24], found f32[1, 24]
     mlp_head.1.bias: expected f32[7], found f8_e4m3[7] (f8_e4m3 does not convert to f32)
   the model file must describe the model that was trained: compare its sizes with the shapes above"
@@ -324,7 +324,7 @@ mod tests {
         let mut keys = under("");
         keys[1].name = "other".into();
         assert!(report(keys.clone(), &ImportOptions::default()).to_string().ends_with(
-            "to go on all the same: --allow-missing (they start from their initial values), --allow-unexpected"
+            "to continue anyway: --allow-missing (they start from their initial values), --allow-unexpected"
         ));
         report(keys.clone(), &lax(true, false));
         report(keys.clone(), &lax(false, true));

@@ -64,7 +64,9 @@ impl Generator {
             Init::Value(literal) => {
                 return Err(wrong(format!("expected the shape {shape:?}, found {:?}", literal.tensor().shape())));
             }
-            Init::Computed => return Err(wrong("the weight program computes it; there is nothing to draw".to_owned())),
+            Init::Computed => {
+                return Err(wrong("the weight program computes it; there is nothing to initialize".to_owned()));
+            }
         };
         let stream = words(xxhash_rust::xxh3::xxh3_64(path.as_bytes()));
         Ok(Self { draw, key: words(seed), stream, elements, dtype })
@@ -273,7 +275,7 @@ mod tests {
         assert_eq!(e, "initial value of `t`: expected the shape [4], found [3]");
         assert!(fill(&Init::ONES, 0, "w", &[usize::MAX, 2], DType::F32).is_err());
         let e = fill(&Init::Computed, 0, "w.mul", &[2], DType::F32).expect_err("never drawn").to_string();
-        assert_eq!(e, "initial value of `w.mul`: the weight program computes it; there is nothing to draw");
+        assert_eq!(e, "initial value of `w.mul`: the weight program computes it; there is nothing to initialize");
         assert!(draw(&Init::NORMAL, 0, "w", &[0, 5]).is_empty());
     }
 

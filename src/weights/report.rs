@@ -63,10 +63,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.is_acceptable() { "is taken" } else { "does not fit the model" };
+        let verdict = if self.is_acceptable() { "loaded" } else { "does not fit the model" };
+        let mismatches = if self.mismatched.len() == 1 { "mismatch" } else { "mismatches" };
         write!(
             f,
-            "{} {verdict}: {} matched, {} missing, {} unexpected, {} of another shape or type",
+            "{} {verdict}: {} matched, {} missing, {} unexpected, {} shape {mismatches}",
             self.origin,
             self.matched,
             self.missing.len(),
@@ -86,7 +87,7 @@ impl fmt::Display for Report {
         section(f, "unexpected: tensors the model has no place for", &self.unexpected, |f, e| {
             write!(f, "{} {e}", e.name)
         })?;
-        section(f, "of another shape or type", &self.mismatched, |f, m| {
+        section(f, "shape or type mismatches", &self.mismatched, |f, m| {
             write!(f, "{}: expected {}, found {}", m.wanted.path, m.wanted.declared(), m.found)?;
             let converts = m.found.stored.converts_to(m.wanted.dtype);
             if converts { Ok(()) } else { write!(f, " ({} does not convert to {})", m.found.stored, m.wanted.dtype) }
@@ -106,7 +107,7 @@ impl fmt::Display for Report {
             (!unexpected && !self.unexpected.is_empty(), "--allow-unexpected"),
         ];
         let flags: Vec<_> = flags.into_iter().filter_map(|(needed, flag)| needed.then_some(flag)).collect();
-        write!(f, "\n  to go on all the same: {}", flags.join(", "))
+        write!(f, "\n  to continue anyway: {}", flags.join(", "))
     }
 }
 

@@ -19,7 +19,7 @@ pub(in crate::cli) struct Bench {
     /// Batch sizes, for models with an open batch: a table for each.
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = count)]
     pub(in crate::cli) batch: Vec<usize>,
-    /// The seed of the inputs, which are drawn.
+    /// The seed of the random inputs.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(in crate::cli) seed: u64,
     /// Print JSON: every round, and all that the tables say. Times are in seconds, memory in bytes.

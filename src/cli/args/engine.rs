@@ -70,7 +70,7 @@ pub(in crate::cli) struct Predict {
     /// The model.
     #[arg(value_name = "MODEL.onnx")]
     pub(in crate::cli) model: PathBuf,
-    /// JPEG or PNG files.
+    /// JPEG or PNG files, or folders of them. One that cannot be used is reported, and the others are classified.
     #[arg(value_name = "PHOTO", required = true)]
     pub(in crate::cli) photos: Vec<PathBuf>,
     /// Class names, one per line [default: those in the model file].
@@ -83,7 +83,7 @@ pub(in crate::cli) struct Predict {
     #[arg(long)]
     pub(in crate::cli) json: bool,
     /// Draw the attention of the model, which must be built with `--output-tensor attentions`. With several photographs,
-    /// each gets a file HEAT-<photo>.png.
+    /// each gets a file HEAT-<photo>.png. The name decides the format: .png or .jpg.
     #[arg(long, value_name = "HEAT.png")]
     pub(in crate::cli) attention: Option<PathBuf>,
     /// Draw the attention rollout over all layers up to the layer, instead of the mean over its heads.
@@ -99,7 +99,7 @@ pub(in crate::cli) struct Predict {
 const PREDICT_EXAMPLES: &str = "\
 Examples:
   vit-onnx predict vit.onnx cat.jpg dog.png -k 3
-  vit-onnx predict vit.onnx photos/*.jpg --labels imagenet.txt --json
+  vit-onnx predict vit.onnx photos --labels imagenet.txt --json
   vit-onnx build --variant vit --preset base-16 --weights vit.safetensors --output-tensor attentions -o seen.onnx
   vit-onnx predict seen.onnx cat.jpg --attention heat.png --layer 11
 Images are resized, cropped and normalized as the model file says, or as usual for ImageNet where it says nothing.";
@@ -124,6 +124,9 @@ pub(in crate::cli) struct Verify {
     /// The allowed difference relative to the expected number, added to --atol.
     #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance)]
     pub(in crate::cli) rtol: f64,
+    /// Allow outputs in the reference that the model does not have.
+    #[arg(long)]
+    pub(in crate::cli) allow_unmatched: bool,
     /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,
@@ -144,7 +147,8 @@ Examples:
   vit-onnx verify vit.onnx --reference io.safetensors --atol 1e-6
   vit-onnx verify fused.onnx --against plain.onnx --seed 3
   vit-onnx verify vit.onnx --reference io.safetensors --by-layer mid.safetensors --weights vit.safetensors
-A number passes when |found - expected| <= atol + rtol * |expected|. NaN never passes. Exit code 1 when one does not.";
+A number passes when |found - expected| <= atol + rtol * |expected|. Exit code 1 when one does
+not, when nothing was compared, and when the reference has an output that the model does not have.";
 
 fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

@@ -41,7 +41,7 @@ pub(in crate::cli) struct Inspect {
 /// Arguments of `opt`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Opt {
-    /// A graph in text form; a second graph in the file is its weight program. `-` reads standard input.
+    /// A graph in text form; a second graph in the file is its weight program.
     #[arg(value_name = "GRAPH.vir", required_unless_present = "list")]
     pub(in crate::cli) file: Option<PathBuf>,
     #[command(flatten)]

@@ -204,7 +204,7 @@ fn external_data_stay_in_the_folder_of_the_model() {
     fails(&[], "no location");
     fails(&[("location", "absent")], "absent");
     fails(&[("location", "sub")], "is a directory");
-    fails(&[good, ("length", "8")], "ask for 4");
+    fails(&[good, ("length", "8")], "require 4");
     fails(&[good, ("offset", "5")], "which has 8");
     fails(&[good, ("offset", "18446744073709551615")], "which has 8");
     fails(&[good, ("offset", "-1")], "not a number");

@@ -18,7 +18,7 @@ pub(super) fn check(path: &Path) -> Result<(), ProbeError> {
     let size = file.metadata().map_err(|e| ProbeError::Loader(e.to_string()))?.len();
     match segments_end(file) {
         Ok(end) if end > size => {
-            Err(ProbeError::NotALibrary(format!("cut short: its header announces {end} bytes, the file has {size}")))
+            Err(ProbeError::NotALibrary(format!("truncated: its header announces {end} bytes, the file has {size}")))
         }
         Ok(_) => Ok(()),
         Err(reason) => Err(ProbeError::NotALibrary(reason)),
@@ -34,7 +34,7 @@ fn segments_end(mut file: impl Read + Seek) -> Result<u64, String> {
         return Err("it does not start with an ELF header".to_owned());
     }
     if got < header.len() {
-        return Err("cut short within its ELF header".to_owned());
+        return Err("truncated within its ELF header".to_owned());
     }
     let (wide, little) = (header[4] == 2, header[5] == 1);
     if !wide || !little {
@@ -51,7 +51,7 @@ fn segments_end(mut file: impl Read + Seek) -> Result<u64, String> {
         let at = table.checked_add(i * entry).ok_or("its program headers lie outside the file")?;
         file.seek(SeekFrom::Start(at)).map_err(|e| e.to_string())?;
         if read_up_to(&mut file, &mut program)? < program.len() {
-            return Err("cut short within its program headers".to_owned());
+            return Err("truncated within its program headers".to_owned());
         }
         if u32::from_le_bytes([program[0], program[1], program[2], program[3]]) == LOAD {
             end = end.max(u64_at(&program, 0x08).saturating_add(u64_at(&program, 0x20)));

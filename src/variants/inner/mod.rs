@@ -171,7 +171,7 @@ fn head_width(given: Option<usize>, dim: usize, heads: usize) -> usize {
 /// Whether the model's width can be shared among the heads.
 fn shared_width(given: Option<usize>, dim: usize, heads: usize) -> Option<String> {
     let uneven = given.is_none() && !dim.is_multiple_of(heads);
-    uneven.then(|| format!("heads: dim {dim} does not divide by {heads}; give dim_head or a divisor of {dim}"))
+    uneven.then(|| format!("heads: dim {dim} is not divisible by {heads}; give dim_head or a divisor of {dim}"))
 }
 
 #[cfg(test)]

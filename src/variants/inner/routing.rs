@@ -45,7 +45,7 @@ impl Inner for Routing {
         let (n, w) = (self.max_seq_len, self.window_size);
         if !n.is_multiple_of(w) {
             let near = if n > w { format!("{} or {}", n / w * w, n.next_multiple_of(w)) } else { w.to_string() };
-            wrong.push(format!("max_seq_len: {n} does not divide by window_size {w}; {near} would"));
+            wrong.push(format!("max_seq_len: {n} is not divisible by window_size {w}; {near} would"));
         }
         wrong
     }

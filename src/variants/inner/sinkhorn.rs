@@ -47,7 +47,7 @@ impl Inner for Sinkhorn {
             // Larger buckets are no use, and the number of tokens may be absurd.
             let fits = (1..=tokens.min(LARGEST_SHOWN)).filter(|&d| tokens.is_multiple_of(d));
             let sizes = fits.map(|d| d.to_string()).collect::<Vec<_>>().join(", ");
-            wrong.push(format!("bucket_size: {tokens} tokens do not divide in buckets of {size}; sizes are {sizes}"));
+            wrong.push(format!("bucket_size: {tokens} tokens are not divisible by {size}; sizes are {sizes}"));
         } else if top > tokens / size {
             let buckets = tokens / size;
             wrong.push(format!("n_top_buckets: {top} of {buckets} buckets; 1 to {buckets} is valid"));

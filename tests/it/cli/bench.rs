@@ -31,7 +31,7 @@ fn models_are_compared_and_bounds_held() {
         assert!(d.out.contains(part), "`{part}` is not in\n{}", d.out);
     }
     assert!(!d.out.contains('\x1b') && !d.err.contains("measuring"), "neither colors nor bars in a file: {d:?}");
-    assert!(d.err.contains("large.onnx computes something else than small.onnx"), "{}", d.err);
+    assert!(d.err.contains("large.onnx does not compute the same as small.onnx"), "{}", d.err);
 
     let over = |bound: &str, more: &[&str]| {
         p.vit(&bench(&[&["small.onnx", "large.onnx", "--fail-over", bound], more].concat()))

@@ -45,7 +45,7 @@ fn external_data_stays_in_its_folder() {
     assert!(d.out.contains("parameters  9.4 k") && d.out.contains("transformer.layers.0"), "{}", d.out);
     p.refuses(&["predict", "in/m.onnx", &cat, "--engine", "interpreter"], 3, &["m.onnx.data"]);
     p.write("in/m.onnx.data", &data[..data.len() / 2]);
-    p.refuses(&["inspect", "in/m.onnx"], 3, &["m.onnx.data", "cut short"]);
+    p.refuses(&["inspect", "in/m.onnx"], 3, &["m.onnx.data", "truncated"]);
     p.write("in/m.onnx.data", &data);
     assert_eq!(p.vit(&["inspect", "in/m.onnx"]).says(0, &[]).err, "");
 }
