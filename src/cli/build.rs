@@ -2,6 +2,7 @@
 
 use super::args::{Build, ExternalData, ModelArgs, WeightArgs};
 use super::{Exit, Failure, Outcome, explain, files, output, stream};
+use crate::compile::confirm;
 use crate::compile::release::{self, Sets};
 use crate::compile::{CompileError, Options, compile_with, metadata};
 use crate::onnx::{External, WriteError};
@@ -45,6 +46,10 @@ pub(super) fn run(a: &Build) -> Outcome {
     }
     compiled.notes.iter().for_each(output::note);
     let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
+    let unconfirmed = if a.weights.weights.is_some() { confirm::unconfirmed(&model) } else { Vec::new() };
+    if !unconfirmed.is_empty() {
+        output::note(format_args!("the checkpoint cannot confirm {}", unconfirmed.join(", ")));
+    }
     if a.explain {
         explain::explain(&compiled.report);
     }

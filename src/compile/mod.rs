@@ -3,6 +3,7 @@
 //! Building never needs the weights: [`compile`] takes milliseconds at any model size, and
 //! [`Compiled::write`] streams the numbers from wherever they are.
 
+pub mod confirm;
 pub mod release;
 
 use crate::build::BuildErrors;
