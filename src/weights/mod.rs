@@ -5,6 +5,7 @@
 //! values are produced when asked for, and never more than a few of the largest are held.
 //! This room knows nothing of graphs, variants or ONNX: a parameter is a path, a shape and a type.
 mod checkpoint;
+mod conclusion;
 mod convert;
 mod error;
 mod evaluate;

@@ -4,6 +4,7 @@
 
 use super::{PyTorch, Safetensors, Source, WeightError};
 use crate::files::map;
+use std::io::Cursor;
 use std::path::Path;
 
 /// Opens the checkpoint at `path`. `key` names the dictionary inside a PyTorch file
@@ -15,11 +16,39 @@ pub fn open(path: &Path, key: Option<&str>) -> Result<Box<dyn Source>, WeightErr
     }
     let head = map(path).map_err(WeightError::io(path))?;
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    if let Some(other) = other_archive(&head) {
+        return Err(not(other.into()));
+    }
     match recognize(&head, &extension) {
         Kind::Safetensors if key.is_some() => Err(not("is a safetensors file, which has no dictionaries for --weights-key to choose from; leave it out, or use --weights-prefix".into())),
         Kind::Safetensors => Ok(Box::new(Safetensors::open(path)?)),
         Kind::PyTorch => Ok(Box::new(PyTorch::open(path, key)?)),
         Kind::Not(looks_like) => Err(not(looks_like.into())),
+    }
+}
+
+/// What a zip file is that is no state dict, and what to do with it.
+fn other_archive(file: &[u8]) -> Option<&'static str> {
+    let zip = zip::ZipArchive::new(Cursor::new(file)).ok().filter(|_| file.starts_with(b"PK"))?;
+    let names: Vec<_> = zip.file_names().filter_map(Result::ok).collect();
+    let any = |end: &str| names.iter().any(|name| name.ends_with(end));
+    if any("/constants.pkl") {
+        Some(
+            "is TorchScript (torch.jit.save); save its weights alone, with \
+             torch.save(torch.jit.load(\"model.pt\").state_dict(), \"weights.pt\")",
+        )
+    } else if any("/archive_format") || any("serialized_exported_program.json") {
+        Some(
+            "is an exported program (torch.export.save); save its weights alone, with \
+             torch.save(torch.export.load(\"model.pt2\").state_dict, \"weights.pt\")",
+        )
+    } else if !names.is_empty() && names.iter().all(|name| name.ends_with(".npy")) {
+        Some(
+            "is a NumPy archive; convert it, with \
+             safetensors.numpy.save_file(dict(numpy.load(\"weights.npz\")), \"weights.safetensors\")",
+        )
+    } else {
+        None
     }
 }
 
@@ -146,6 +175,23 @@ mod tests {
         assert!(message("w.safetensors", b"\x10\0\0").contains("the header length takes 8 bytes, the file has 3"));
         assert!(message("w.pt", b"PK\x03\x04").contains("damaged or incomplete PyTorch file"));
         assert!(message("w.pt", b"\xfe\xfe").contains("damaged or incomplete PyTorch file"));
+    }
+
+    #[test]
+    fn other_archives_are_named() {
+        let zip = |names: &[&str]| {
+            let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+            for name in names {
+                zip.start_file(*name, zip::write::SimpleFileOptions::default()).expect("an entry");
+            }
+            zip.finish().expect("an archive").into_inner()
+        };
+        let script = zip(&["m/data.pkl", "m/code/__torch__.py", "m/constants.pkl"]);
+        assert!(message("m.pt", &script).contains("torch.jit.load(\"model.pt\").state_dict()"));
+        let exported = zip(&["m/archive_format", "m/models/model.json"]);
+        assert!(message("m.pt2", &exported).contains("torch.export.load"));
+        assert!(message("w.npz", &zip(&["a.npy", "b.npy"])).contains("safetensors.numpy.save_file"));
+        assert!(!message("m.pt", &zip(&["m/data.pkl", "m/version"])).contains("TorchScript"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How a checkpoint and a model compare, in words that stay readable with hundreds of keys.
 
+use super::conclusion::conclusion;
 use super::import::ParamSpec;
 use super::prefix::Announcement;
 use super::source::Entry;
@@ -45,7 +46,7 @@ impl Report {
         self.mismatched.is_empty() && (missing || self.missing.is_empty()) && (unexpected || self.unexpected.is_empty())
     }
 
-    fn bare<'a>(&self, name: &'a str) -> &'a str {
+    pub(super) fn bare<'a>(&self, name: &'a str) -> &'a str {
         self.prefix.as_ref().and_then(|p| name.strip_prefix(p.prefix.as_str())).unwrap_or(name)
     }
 
@@ -94,6 +95,9 @@ impl fmt::Display for Report {
         })?;
         if self.is_acceptable() {
             return Ok(());
+        }
+        if let Some(conclusion) = conclusion(self) {
+            return write!(f, "\n  {conclusion}");
         }
         if !self.mismatched.is_empty() {
             return write!(
