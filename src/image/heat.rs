@@ -143,10 +143,10 @@ pub fn format(path: &Path) -> Result<ImageFormat, String> {
     known.ok_or_else(|| format!("{}: pictures are written as .png or .jpg", path.display()))
 }
 
-/// Writes a picture in the [`format`] that its name asks for; the file appears whole or not at all.
+/// Writes a picture in the [`format()`] that its name asks for; the file appears whole or not at all.
 ///
 /// # Errors
-/// Returns the error of the file system, or that of [`format`].
+/// Returns the error of the file system, or that of [`format()`].
 pub fn write(picture: &RgbImage, path: &Path) -> std::io::Result<()> {
     let format = format(path).map_err(std::io::Error::other)?;
     let mut file = AtomicFile::create(path)?;
