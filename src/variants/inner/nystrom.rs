@@ -111,14 +111,13 @@ fn pseudo_inverse(a: T<'_>, iterations: usize) -> T<'_> {
     let [rows, columns] = [-1, -2].map(|along| a.sum_keep(&[along]).max_keep(&[0, 1, 2, 3]));
     let mut z = a.t() / (rows * columns);
     let m = a.size(-1);
-    let [seven, thirteen, fifteen] = [7.0f32, 13.0, 15.0].map(|n| {
-        let mut diagonal = vec![0.0; m * m];
-        diagonal.iter_mut().step_by(m + 1).for_each(|x| *x = n);
-        a.builder().constant(Tensor::new(&[m, m], diagonal)).cast(a.dtype())
-    });
+    let mut identity = vec![0.0f32; m * m];
+    identity.iter_mut().step_by(m + 1).for_each(|x| *x = 1.0);
+    let identity = a.builder().constant(Tensor::new(&[m, m], identity)).cast(a.dtype());
     for _ in 0..iterations {
         let az = a.matmul(z);
-        z = (z * 0.25).matmul(thirteen - az.matmul(fifteen - az.matmul(seven - az)));
+        let inner = identity * 15.0 - az.matmul(identity * 7.0 - az);
+        z = (z * 0.25).matmul(identity * 13.0 - az.matmul(inner));
     }
     z
 }
