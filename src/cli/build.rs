@@ -16,11 +16,18 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub(super) fn run(a: &Build) -> Outcome {
-    // Before anything is read.
+    // An output that cannot be is said before anything is read.
     a.output.as_deref().map_or(Ok(()), |out| check_output(a, out))?;
-    let model = model_of(&a.model, &a.weights)?;
-    let out = a.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.onnx", model.entry.name)));
-    check_output(a, &out)?;
+    let source = open(&a.weights)?;
+    let model = model_of(&a.model, &a.weights, source.as_deref())?;
+    let out = match &a.output {
+        Some(out) => out.clone(),
+        None => {
+            let out = PathBuf::from(format!("{}.onnx", model.entry.name));
+            check_output(a, &out)?;
+            out
+        }
+    };
     let options = Options {
         target: a.steer.target,
         opset: a.steer.opset,
@@ -45,7 +52,7 @@ pub(super) fn run(a: &Build) -> Outcome {
         check_labels(path, labels, &compiled.declared)?;
     }
     compiled.notes.iter().for_each(output::note);
-    let checkpoint = checkpoint(&a.weights, &compiled.declared)?;
+    let checkpoint = checkpoint(&a.weights, source, &compiled.declared)?;
     let unconfirmed = if a.weights.weights.is_some() { confirm::unconfirmed(&model) } else { Vec::new() };
     if !unconfirmed.is_empty() {
         output::note(format_args!("the checkpoint cannot confirm {}", unconfirmed.join(", ")));
@@ -103,14 +110,23 @@ fn check_output(a: &Build, out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Opens the checkpoint, if there is one.
+pub(super) fn open(a: &WeightArgs) -> Result<Option<Box<dyn weights::Source>>, Failure> {
+    let open = |path: &PathBuf| weights::open(path, a.weights_key.as_deref()).map_err(Failure::bad_file);
+    a.weights.as_ref().map(open).transpose()
+}
+
 /// The model, in the release of the checkpoint where the user chose none.
-pub(super) fn model_of(model: &ModelArgs, weights: &WeightArgs) -> Result<Model, Failure> {
-    let model = match &weights.weights {
+pub(super) fn model_of(
+    model: &ModelArgs,
+    weights: &WeightArgs,
+    source: Option<&dyn weights::Source>,
+) -> Result<Model, Failure> {
+    let model = match source {
         None => resolve_in(FIRST, model, &[])?,
-        Some(path) => {
-            let source = weights::open(path, weights.weights_key.as_deref()).map_err(Failure::bad_file)?;
+        Some(source) => {
             let strict = ImportOptions { prefix: weights.weights_prefix.clone(), ..ImportOptions::default() };
-            release::of_checkpoint(&|release, sets| resolve_in(release, model, sets), &*source, &strict)?
+            release::of_checkpoint(&|release, sets| resolve_in(release, model, sets), source, &strict)?
         }
     };
     model.notes.iter().for_each(output::note);
@@ -164,12 +180,16 @@ pub(super) fn parameters(g: &Graph) -> u64 {
     sizes.map(i64::unsigned_abs).sum()
 }
 
-pub(super) fn checkpoint(a: &WeightArgs, declared: &Graph) -> Result<Checkpoint, Failure> {
-    let Some(path) = &a.weights else {
+/// The checkpoint that was opened, matched with the parameters of the model; else initial values.
+pub(super) fn checkpoint(
+    a: &WeightArgs,
+    source: Option<Box<dyn weights::Source>>,
+    declared: &Graph,
+) -> Result<Checkpoint, Failure> {
+    let Some(source) = source else {
         output::note(format_args!("no --weights: parameters are initialized from seed {}", a.seed));
         return Ok(Checkpoint::initial(a.seed));
     };
-    let source = weights::open(path, a.weights_key.as_deref()).map_err(Failure::bad_file)?;
     let options = ImportOptions {
         allow_missing: a.allow_missing,
         allow_unexpected: a.allow_unexpected,

@@ -14,12 +14,14 @@ use crate::ir::{NodeId, Tensor, ValueId};
 use crate::ops::Graph;
 use crate::template::Model;
 use crate::variants::Declare;
+use crate::weights::Source;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result<Compared, Failure> {
     let (mid, io_tensors) = (Tensors::open(mid)?, Tensors::open(io)?);
-    let mut model = model(a)?;
+    let source = build::open(&a.weights)?;
+    let mut model = model(a, source.as_deref())?;
     let image = match io_tensors.get("pixel_values")? {
         None => io_tensors.get("input")?,
         some => some,
@@ -32,7 +34,7 @@ pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result
     };
     model.declaration.input_size = Some([h, w]);
     let mut graph = model.declaration.declare(&Declare::default()).map_err(Failure::bad_file)?;
-    let checkpoint = build::checkpoint(&a.weights, &graph)?;
+    let checkpoint = build::checkpoint(&a.weights, source, &graph)?;
 
     let prefix = checkpoint.matching().and_then(|m| m.report.prefix.as_ref()).map_or("", |p| p.prefix.as_str());
     let mut names: Vec<&str> = mid.names().collect();
@@ -66,9 +68,9 @@ pub(super) fn compare(a: &Verify, mid: &Path, io: &Path, t: Tolerance) -> Result
 }
 
 /// Returns the model of the arguments, else the one in the file.
-fn model(a: &Verify) -> Result<Model, Failure> {
+fn model(a: &Verify, source: Option<&dyn Source>) -> Result<Model, Failure> {
     if a.declared.config.is_some() || a.declared.variant.is_some() {
-        return build::model_of(&a.declared, &a.weights);
+        return build::model_of(&a.declared, &a.weights, source);
     }
     build::model_in(&a.file, &a.declared.sets)
 }

@@ -13,8 +13,9 @@ use toml::Value;
 /// Settings of a model file, as `--set` gives them.
 pub type Sets = [(String, Value)];
 
-/// The model that `resolve` makes of a release, where none is given, and settings, in the release whose parameters the checkpoint has, where the model file does not say
-/// which. If none fits, in the one whose keys are the most alike, so that what differs is reported against that.
+/// The model in the release whose parameters the checkpoint has, where the model file does not say which. If none fits,
+/// in the one whose keys are the most alike, so that what differs is reported against that. `resolve` makes the model of
+/// a release, for where none is given, and settings.
 ///
 /// # Errors
 /// Those of `resolve`, where the model is wrong in every release.
@@ -86,20 +87,13 @@ pub fn of_checkpoint<E>(
 const KEY: usize = 1000;
 
 fn same_era(a: &Model, b: &Model) -> bool {
-    let inside =
-        |m: &Model| Some(inner::eras(m.inner.as_deref()?)?.of("", m.inner_release.as_deref()?).ok()?.0.releases);
+    let inside = |m: &Model| m.inner_era().map(|(_, era)| era.releases);
     a.era.releases == b.era.releases && inside(a) == inside(b)
 }
 
 /// The package and the releases of models that are alike, newest first: of the transformer plugged in, if it has eras.
 fn label(models: &[&Model]) -> String {
-    let era = |m: &Model| {
-        let inside = m.inner.as_deref().and_then(inner::eras).zip(m.inner_release.as_deref());
-        match inside.and_then(|(eras, release)| Some((eras.package, eras.of("", release).ok()?.0))) {
-            Some(inside) => inside,
-            None => (m.entry.eras.package, m.era),
-        }
-    };
+    let era = |m: &Model| m.inner_era().unwrap_or((m.entry.eras.package, m.era));
     let (package, newest) = era(models[0]);
     let oldest = models.last().map_or(newest, |m| era(m).1);
     let releases = Era { releases: [oldest.releases[0], newest.releases[1]], ..*newest };

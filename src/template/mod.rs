@@ -133,6 +133,13 @@ impl Model {
         }
     }
 
+    /// The package of the transformer plugged in and its era, where it has several.
+    pub fn inner_era(&self) -> Option<(&'static str, &'static Era)> {
+        let eras = variants::inner::eras(self.inner.as_deref()?)?;
+        let (era, _) = eras.of("", self.inner_release.as_deref()?).ok()?;
+        Some((eras.package, era))
+    }
+
     /// The resolved model file: reading it gives the same model.
     pub fn to_table(&self) -> Table {
         self.declaration.model_file().expect("the variant is registered")
@@ -211,9 +218,10 @@ mod tests {
             let presets = presets(e);
             assert!(presets.iter().any(|p| p == "tiny") && presets.iter().any(|p| p == "readme"), "{}", e.name);
             for p in presets {
-                // A preset that says its release is for no other.
-                let own = preset_table(e, &p).expect("it is listed").remove("release");
-                for era in e.eras.list.iter().filter(|_| own.is_none()) {
+                // A preset that says its release is for no other era.
+                let own = Model::resolve(&Source::Preset(e.name, &p), &[]).unwrap_or_else(|e| panic!("{e}"));
+                let of_era = |era: &&Era| !own.release_given || era.releases == own.era.releases;
+                for era in e.eras.list.iter().filter(of_era) {
                     let set = [("release".to_owned(), Value::from(era.releases[1]))];
                     Model::resolve(&Source::Preset(e.name, &p), &set).unwrap_or_else(|e| panic!("{e}"));
                 }

@@ -201,8 +201,8 @@ fn the_command_line_runs_every_type() {
         assert_eq!((entry.stored, y.to_le_bytes()), (Stored::Known(d), numbers(d).to_le_bytes()));
     }
     // A narrower float is widened; nothing is narrowed.
-    let (_, said) = given(&|d, t| if d == DType::F32 { numbers(DType::F16) } else { t });
-    assert!(said.contains("wrote y.safetensors"), "{said}");
+    let (code, said) = given(&|d, t| if d == DType::F32 { numbers(DType::F16) } else { t });
+    assert!(code == Some(3) && said.contains("NaN in output") && said.contains("wrote y.safetensors"), "{said}");
     let (code, said) = given(&|d, t| if d == DType::F16 { numbers(DType::F32) } else { t });
     assert!(
         code == Some(3) && said.contains("input `f16`: expected f16[n_f16]") && said.contains("found f32[14]"),

@@ -13,8 +13,8 @@ use vit_onnx::ir::{Tensor, TensorType};
 use vit_onnx::ops::Program;
 use vit_onnx::target::Target;
 use vit_onnx::template::{Model, Problems, Source};
+use vit_onnx::variants::VARIANTS;
 use vit_onnx::variants::era::Version;
-use vit_onnx::variants::{VARIANTS, inner};
 use vit_onnx::weights::{self, Checkpoint, ImportOptions, Supply};
 
 struct Case {
@@ -170,13 +170,10 @@ fn the_era_is_read_off_the_checkpoint() {
         let wrote = case.config["inner"]["version"].as_str().unwrap_or(case.text("version"));
         // The era that is built has the release that wrote the case, or computes the same.
         let own = case.model(&case.releases(None)).expect("a model");
-        let same_era = |m: &Model| {
-            let inside = m.inner.as_deref().and_then(inner::eras).zip(m.inner_release.as_deref());
-            (m.era.releases, inside.map(|(eras, release)| eras.of("", release).expect("an era").0.releases))
-        };
+        let eras = |m: &Model| (m.era.releases, m.inner_era().map(|(_, era)| era.releases));
         let io = || read_all(&case.dir.join("io.safetensors"));
-        let right = same_era(&m) == same_era(&own)
-            || case.deviation(&m, &io()["input"], &io()["output"]).is_ok_and(|used| used <= 1.0);
+        let right =
+            eras(&m) == eras(&own) || case.deviation(&m, &io()["input"], &io()["output"]).is_ok_and(|used| used <= 1.0);
         let warned = !m.warnings.is_empty();
         match (right, warned) {
             (true, false) => certain += 1,
